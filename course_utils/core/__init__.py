@@ -1,0 +1,29 @@
+"""Floor 0: what everything else stands on. The course's conventions are stated here, once.
+
+- **Boxes** are `x1, y1, x2, y2` in continuous pixel coordinates: the width is `x2 - x1`, never plus one.
+- **Pixels** are unit squares: the centre of the pixel in row i and column j is at x = j + 0.5, y = i + 0.5.
+- **Sizes** are (height, width).
+- **Images** are float `[3, h, w]`, RGB in 0..1. **Masks** are bool `[n, h, w]`.
+- **Labels** are int64. A class has one number everywhere; 0 is background; `VOID` marks pixels without a label.
+"""
+
+from course_utils.core.checks import check_boxes, check_fraction, check_same_device, check_shape, check_size
+from course_utils.core.device import get_device
+from course_utils.core.paths import data_path
+from course_utils.core.random import seed_everything
+from course_utils.core.setup import ready
+
+VOID = 255
+
+__all__ = [
+    "VOID",
+    "check_boxes",
+    "check_fraction",
+    "check_same_device",
+    "check_shape",
+    "check_size",
+    "data_path",
+    "get_device",
+    "ready",
+    "seed_everything",
+]

@@ -1,0 +1,106 @@
+"""How an exercise is checked: call the student's function on chosen inputs and compare."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Case(NamedTuple):
+    """One input that a student's function must get right.
+
+    Attributes:
+        what: the input in words, for the message.
+        arguments: what the function is called with.
+        hint: what to think about when this input fails.
+    """
+
+    what: str
+    arguments: tuple[Any, ...]
+    hint: str
+
+
+class Verdict(NamedTuple):
+    """What a check found. A notebook shows its message.
+
+    Attributes:
+        passed: True, False, or None when the exercise was not attempted yet.
+        message: a sentence or two for the student.
+    """
+
+    passed: bool | None
+    message: str
+
+    def __repr__(self) -> str:
+        return self.message
+
+
+def _difference(got: Any, expected: Any, what: str = "the result") -> str | None:
+    """What is wrong with `got`, in words, or None."""
+    if isinstance(expected, tuple):
+        if not isinstance(got, tuple | list) or len(got) != len(expected):
+            return f"{what} should be {len(expected)} things, got {_show(got)}"
+        parts = (
+            _difference(g, e, f"part {i} of {what}")
+            for i, (g, e) in enumerate(zip(got, expected, strict=True))
+        )
+        return next((part for part in parts if part), None)
+    try:
+        tensor = torch.as_tensor(got).detach().cpu()
+    except (TypeError, ValueError, RuntimeError):
+        return f"{what} should be numbers, got {_show(got)}"
+    expected = torch.as_tensor(expected).detach().cpu()
+    if tensor.shape != expected.shape:
+        return f"{what} should have shape {list(expected.shape)}, got {list(tensor.shape)}"
+    wrong = ~torch.isclose(tensor.double(), expected.double(), rtol=1e-4, atol=1e-4)
+    if wrong.any() and expected.numel() <= 12:
+        return f"expected {_show(expected)}, got {_show(tensor)}"
+    if wrong.any():
+        place = wrong.nonzero()[0].tolist()
+        got_there, expected_there = _show(tensor[tuple(place)]), _show(expected[tuple(place)])
+        return f"{what} should be {expected_there} at {place}, got {got_there}"
+    return None
+
+
+def _show(value: Any) -> str:
+    """A value in at most a line, tensors as lists of numbers rounded to 4 digits."""
+    if isinstance(value, Tensor):
+        value = (value.double() * 1e4).round().div(1e4) if value.is_floating_point() else value
+        value = value.tolist()
+    text = repr(value)
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
+def check(student: Callable, reference: Callable, cases: Sequence[Case]) -> Verdict:
+    """Call a student's function on every case and compare it with the reference, to 4 digits.
+
+    Args:
+        student: the function to check; one that raises NotImplementedError is "not attempted yet".
+        reference: the course's own function of the same arguments.
+        cases: the inputs, simplest first. Tensors are copied, so that a student's in-place change harms nothing.
+
+    Returns:
+        The verdict on the first case that fails, or on all.
+
+    >>> cases = [Case("the number 3", (3,), "Twice means times 2.")]
+    >>> check(lambda x: 2 * x, lambda x: x + x, cases)
+    Passed: right on every input.
+    >>> check(lambda x: x**2, lambda x: x + x, cases)
+    Not yet: on the number 3, expected 6, got 9. Hint: Twice means times 2.
+    """
+    for case in cases:
+        copies = tuple(value.clone() if isinstance(value, Tensor) else value for value in case.arguments)
+        try:
+            got = student(*copies)
+        except NotImplementedError:
+            return Verdict(
+                None, "Not attempted yet: replace `raise NotImplementedError` with your own lines."
+            )
+        except Exception as error:
+            reason = f"it stopped with {type(error).__name__}: {error}"
+            return Verdict(False, f"Not yet: on {case.what}, {reason}. Hint: {case.hint}")
+        difference = _difference(got, reference(*case.arguments))
+        if difference:
+            return Verdict(False, f"Not yet: on {case.what}, {difference}. Hint: {case.hint}")
+    return Verdict(True, "Passed: right on every input.")

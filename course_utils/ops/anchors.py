@@ -1,0 +1,120 @@
+"""Anchors: the fixed boxes, at every position of a feature map, that a region proposal network starts from."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from course_utils.core import check_size
+
+
+def _check_anchor_shapes(stride: int, sizes: Sequence[float], aspect_ratios: Sequence[float]) -> None:
+    if stride <= 0:
+        raise ValueError(f"stride: expected pixels above zero, got {stride}")
+    for name, values in (("sizes", sizes), ("aspect_ratios", aspect_ratios)):
+        if not values or any(not value > 0 for value in values):
+            raise ValueError(f"{name}: expected at least one number, all above zero, got {list(values)}")
+
+
+def grid_anchors_loops(
+    feature_size: tuple[int, int],
+    stride: int,
+    sizes: Sequence[float],
+    aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
+) -> Float[Tensor, "n 4"]:
+    """`grid_anchors` written out: every position, every aspect ratio, every size."""
+    anchors = []
+    for row in range(feature_size[0]):
+        for column in range(feature_size[1]):
+            x, y = (column + 0.5) * stride, (row + 0.5) * stride
+            for ratio in aspect_ratios:
+                for size in sizes:
+                    width, height = size / ratio**0.5, size * ratio**0.5
+                    anchors.append([x - width / 2, y - height / 2, x + width / 2, y + height / 2])
+    return torch.tensor(anchors).reshape(-1, 4)
+
+
+def grid_anchors(
+    feature_size: tuple[int, int],
+    stride: int,
+    sizes: Sequence[float],
+    aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
+    *,
+    device: torch.device | str | None = None,
+) -> Float[Tensor, "n 4"]:
+    """The anchors of one feature map: at each position, one box for each aspect ratio and size.
+
+    The position in row i and column j covers a square of `stride` pixels of the image; its anchors stand around
+    that square's centre, ((j + 0.5) stride, (i + 0.5) stride). All anchors of one size have the same area.
+
+    Args:
+        feature_size: (height, width) of the feature map.
+        stride: pixels of the image for one step in the feature map.
+        sizes: square roots of the anchors' areas, in pixels.
+        aspect_ratios: heights over widths.
+        device: where the result is made; the CPU when left out.
+
+    Returns:
+        `x1, y1, x2, y2` in pixels, n = height * width * ratios * sizes: row by row, then ratio by ratio.
+
+    Raises:
+        ValueError: a size, stride or ratio that is not above zero.
+
+    Source: Ren et al., "Faster R-CNN", NeurIPS 2015, section 3.1.1; the order of torchvision's `AnchorGenerator`,
+    which puts anchors at the square's top left corner and rounds their sizes to whole pixels. D2L's
+    `multibox_prior` has the same centres; its ratios are widths over heights and its sizes parts of the image.
+
+    >>> grid_anchors((1, 2), stride=16, sizes=[8.0], aspect_ratios=[1.0])
+    tensor([[ 4.,  4., 12., 12.],
+            [20.,  4., 28., 12.]])
+    """
+    check_size("feature_size", feature_size)
+    _check_anchor_shapes(stride, sizes, aspect_ratios)
+    rows, columns = (torch.arange(steps, device=device) for steps in feature_size)
+    y, x = torch.meshgrid((rows + 0.5) * stride, (columns + 0.5) * stride, indexing="ij")
+    centres = torch.stack([x, y], dim=2).reshape(-1, 1, 2)  # [h * w, 1, 2]
+    stretch = torch.tensor(aspect_ratios, dtype=torch.float32, device=device).sqrt()[:, None]  # [r, 1]
+    scale = torch.tensor(sizes, dtype=torch.float32, device=device)[None, :]  # [1, s]
+    half = torch.stack([scale / stretch, scale * stretch], dim=2).reshape(1, -1, 2) / 2  # [1, r * s, 2]
+    return torch.cat([centres - half, centres + half], dim=2).reshape(-1, 4)
+
+
+def pyramid_anchors(
+    feature_sizes: Sequence[tuple[int, int]],
+    strides: Sequence[int],
+    sizes: Sequence[Sequence[float]],
+    aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
+    *,
+    device: torch.device | str | None = None,
+) -> list[Float[Tensor, "n 4"]]:
+    """The anchors of a feature pyramid: small anchors on fine levels, large ones on coarse levels.
+
+    Args:
+        feature_sizes: (height, width) of each level.
+        strides: pixels of the image for one step in each level.
+        sizes: the anchor sizes of each level, in pixels.
+        aspect_ratios: heights over widths, the same on all levels.
+        device: where the result is made; the CPU when left out.
+
+    Returns:
+        One tensor of `x1, y1, x2, y2` a level.
+
+    Raises:
+        ValueError: lists of different length, or a size, stride or ratio that is not above zero.
+
+    Source: Lin et al., "Feature Pyramid Networks", CVPR 2017, section 4.1.
+
+    >>> [len(level) for level in pyramid_anchors([(4, 4), (2, 2)], [8, 16], [[16.0], [32.0]])]
+    [48, 12]
+    """
+    if not len(feature_sizes) == len(strides) == len(sizes):
+        raise ValueError(
+            f"feature_sizes, strides, sizes: expected one of each a level, got {len(feature_sizes)}, "
+            f"{len(strides)} and {len(sizes)}"
+        )
+    levels = zip(feature_sizes, strides, sizes, strict=True)
+    return [
+        grid_anchors(feature_size, stride, level_sizes, aspect_ratios, device=device)
+        for feature_size, stride, level_sizes in levels
+    ]

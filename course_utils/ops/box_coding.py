@@ -1,0 +1,151 @@
+"""Box targets: the four numbers a detector regresses, and the way back to a box."""
+
+import math
+
+import torch
+from jaxtyping import Float, Real
+from torch import Tensor
+
+from course_utils.core import check_boxes, check_same_device, check_shape
+
+Weights = tuple[float, float, float, float]
+
+
+def _check_sized(name: str, boxes: Tensor) -> None:
+    flat = (boxes[:, 2:] <= boxes[:, :2]).any(dim=1)
+    if flat.any():
+        row = int(flat.int().argmax())
+        raise ValueError(
+            f"{name}: expected width and height above zero, but row {row} is {boxes[row].tolist()}"
+        )
+
+
+def encode_boxes_loops(
+    reference_boxes: Real[Tensor, "n 4"],
+    proposals: Real[Tensor, "n 4"],
+    weights: Weights = (1.0, 1.0, 1.0, 1.0),
+) -> Float[Tensor, "n 4"]:
+    """`encode_boxes` written out for one pair of boxes at a time, to read."""
+    targets = torch.zeros(len(proposals), 4)
+    for i, (truth, proposal) in enumerate(zip(reference_boxes.tolist(), proposals.tolist(), strict=True)):
+        width, height = proposal[2] - proposal[0], proposal[3] - proposal[1]
+        centre_x, centre_y = proposal[0] + width / 2, proposal[1] + height / 2
+        true_width, true_height = truth[2] - truth[0], truth[3] - truth[1]
+        true_centre_x, true_centre_y = truth[0] + true_width / 2, truth[1] + true_height / 2
+        targets[i, 0] = weights[0] * (true_centre_x - centre_x) / width
+        targets[i, 1] = weights[1] * (true_centre_y - centre_y) / height
+        targets[i, 2] = weights[2] * math.log(true_width / width)
+        targets[i, 3] = weights[3] * math.log(true_height / height)
+    return targets
+
+
+def encode_boxes(
+    reference_boxes: Real[Tensor, "n 4"],
+    proposals: Real[Tensor, "n 4"],
+    weights: Weights = (1.0, 1.0, 1.0, 1.0),
+) -> Float[Tensor, "n 4"]:
+    """The box target: how to move and stretch each proposal so that it becomes its ground-truth box.
+
+    With the proposal's centre (px, py) and size (pw, ph) and the true box's (gx, gy), (gw, gh):
+    tx = (gx - px) / pw, ty = (gy - py) / ph, tw = log(gw / pw), th = log(gh / ph). Shifts are measured in proposal
+    widths and sizes as ratios, so the target does not change when the picture is enlarged.
+
+    Args:
+        reference_boxes: the true box of each proposal, `x1, y1, x2, y2` in pixels.
+        proposals: where the detector starts from, the same.
+        weights: factors on tx, ty, tw, th that bring the four to similar spread.
+
+    Returns:
+        `tx, ty, tw, th` of each proposal.
+
+    Raises:
+        ValueError: a wrong shape, sets of different length, a nan, swapped corners, a box of zero width or height,
+            or tensors on different devices.
+
+    Source: Girshick et al., "Rich feature hierarchies", CVPR 2014, appendix C; same as torchvision's
+    `BoxCoder.encode_single`. D2L's `offset_boxes` is this with weights (10, 10, 5, 5) and 1e-6 added inside the log.
+
+    >>> encode_boxes(torch.tensor([[2.0, 0.0, 6.0, 2.0]]), torch.tensor([[0.0, 0.0, 4.0, 2.0]]))
+    tensor([[0.5000, 0.0000, 0.0000, 0.0000]])
+    """
+    check_boxes("reference_boxes", reference_boxes)
+    check_boxes("proposals", proposals)
+    check_same_device(reference_boxes=reference_boxes, proposals=proposals)
+    if len(reference_boxes) != len(proposals):
+        raise ValueError(
+            f"reference_boxes: expected one for each of the {len(proposals)} proposals, got {len(reference_boxes)}"
+        )
+    _check_sized("reference_boxes", reference_boxes)
+    _check_sized("proposals", proposals)
+    size = proposals[:, 2:] - proposals[:, :2]  # [n, 2], width and height
+    true_size = reference_boxes[:, 2:] - reference_boxes[:, :2]
+    centre = proposals[:, :2] + size / 2
+    true_centre = reference_boxes[:, :2] + true_size / 2
+    targets = torch.cat([(true_centre - centre) / size, torch.log(true_size / size)], dim=1)
+    return targets * targets.new_tensor(weights)
+
+
+def decode_boxes_loops(
+    rel_codes: Float[Tensor, "n 4"],
+    boxes: Real[Tensor, "n 4"],
+    weights: Weights = (1.0, 1.0, 1.0, 1.0),
+    bbox_xform_clip: float = math.log(1000 / 16),
+) -> Float[Tensor, "n 4"]:
+    """`decode_boxes` written out for one box at a time, to read."""
+    decoded = torch.zeros(len(boxes), 4)
+    for i, (code, (x1, y1, x2, y2)) in enumerate(zip(rel_codes.tolist(), boxes.tolist(), strict=True)):
+        tx, ty, tw, th = (value / weight for value, weight in zip(code, weights, strict=True))
+        width, height = x2 - x1, y2 - y1
+        centre_x, centre_y = x1 + width / 2 + tx * width, y1 + height / 2 + ty * height
+        width *= math.exp(min(tw, bbox_xform_clip))
+        height *= math.exp(min(th, bbox_xform_clip))
+        decoded[i, 0], decoded[i, 2] = centre_x - width / 2, centre_x + width / 2
+        decoded[i, 1], decoded[i, 3] = centre_y - height / 2, centre_y + height / 2
+    return decoded
+
+
+def decode_boxes(
+    rel_codes: Float[Tensor, "n k"],
+    boxes: Real[Tensor, "n 4"],
+    weights: Weights = (1.0, 1.0, 1.0, 1.0),
+    bbox_xform_clip: float = math.log(1000 / 16),
+) -> Float[Tensor, "n k"]:
+    """Undo `encode_boxes`: move and stretch each box by its four numbers.
+
+    An untrained network can ask for a box e^20 times as wide. tw and th are cut at `bbox_xform_clip`, so that no
+    prediction grows by more than 1000 / 16 and nothing overflows.
+
+    Args:
+        rel_codes: `tx, ty, tw, th` of each box, or several such groups side by side (one for each class): k = 4 C.
+        boxes: where to start from, `x1, y1, x2, y2` in pixels.
+        weights: the factors that `encode_boxes` used.
+        bbox_xform_clip: the largest tw and th, a natural logarithm.
+
+    Returns:
+        `x1, y1, x2, y2` for each group.
+
+    Raises:
+        ValueError: a wrong shape, sets of different length, a nan, swapped corners, or different devices.
+
+    Source: Girshick et al., CVPR 2014, appendix C; same as torchvision's `BoxCoder.decode_single`. D2L's
+    `offset_inverse` is this with weights (10, 10, 5, 5) and no limit.
+
+    >>> decode_boxes(torch.tensor([[0.5, 0.0, 0.0, 0.0]]), torch.tensor([[0.0, 0.0, 4.0, 2.0]]))
+    tensor([[2., 0., 6., 2.]])
+    """
+    check_boxes("boxes", boxes)
+    check_shape("rel_codes", rel_codes, len(boxes), "4 C")
+    if rel_codes.shape[1] % 4:
+        raise ValueError(f"rel_codes: expected shape [{len(boxes)}, 4 C], got {list(rel_codes.shape)}")
+    if rel_codes.isnan().any():
+        raise ValueError("rel_codes: expected numbers, got nan")
+    check_same_device(rel_codes=rel_codes, boxes=boxes)
+    boxes = boxes.to(rel_codes.dtype)
+    size = (boxes[:, 2:] - boxes[:, :2])[:, None]  # [n, 1, 2]
+    centre = boxes[:, None, :2] + size / 2
+    codes = rel_codes.reshape(len(boxes), rel_codes.shape[1] // 4, 4) / rel_codes.new_tensor(
+        weights
+    )  # [n, C, 4]
+    new_centre = centre + codes[..., :2] * size
+    half = torch.exp(codes[..., 2:].clamp(max=bbox_xform_clip)) * size / 2
+    return torch.cat([new_centre - half, new_centre + half], dim=2).reshape(rel_codes.shape)
