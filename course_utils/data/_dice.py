@@ -1,0 +1,67 @@
+"""Random numbers that depend on nothing but their key: counter-based, so a scene is the same alone or in a batch."""
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+WORD = 0xFFFFFFFF
+
+
+def fold(key: Int64[Tensor, "*shape"], number: Int64[Tensor, "*shape"] | int) -> Int64[Tensor, "*shape"]:
+    """A new 32-bit key from a key and a number, so that nearby numbers give unrelated keys.
+
+    Whole-number arithmetic only, so every device, batch and thread count agrees on every bit.
+
+    Args:
+        key: 0 to 2**32 - 1.
+        number: 0 to 2**31 - 1; broadcasts against `key`.
+
+    Returns:
+        Keys from 0 to 2**32 - 1.
+
+    >>> fold(torch.tensor([0, 1]), 0).tolist()
+    [3605764321, 2302107400]
+    """
+    word = (key + 0x9E3779B9 * (number + 1)) & WORD
+    word = ((word >> 16) ^ word) * 0x45D9F3B & WORD
+    word = ((word >> 16) ^ word) * 0x45D9F3B & WORD
+    return (word >> 16) ^ word
+
+
+class Dice:
+    """One die for each key: every throw gives each key its next number, whatever the other keys are.
+
+    Args:
+        keys: one key for each scene or figure.
+        throws: the most numbers that will be asked for.
+    """
+
+    def __init__(self, keys: Int64[Tensor, " n"], throws: int = 64):
+        self.table = (
+            fold(keys[:, None], torch.arange(throws, device=keys.device)) >> 8
+        )  # 24 bits, exact in float32
+        self.next = 0
+
+    def _throw(self, count: int) -> Int64[Tensor, "n count"]:
+        first, self.next = self.next, self.next + count
+        return self.table[:, first : self.next]
+
+    def uniform(self, low: float, high: float) -> Float[Tensor, " n"]:
+        """A number from low to high for each key."""
+        return self.uniforms(low, high, 1)[:, 0]
+
+    def uniforms(self, low: float, high: float, count: int) -> Float[Tensor, "n count"]:
+        """`count` numbers from low to high for each key."""
+        return self._throw(count).float() * ((high - low) / 2**24) + low
+
+    def chance(self, probability: float) -> Tensor:
+        """True with this probability, for each key."""
+        return self.uniform(0, 1) < probability
+
+    def pick(self, count: int) -> Int64[Tensor, " n"]:
+        """A whole number from 0 to count - 1 for each key."""
+        return self.picks(count, 1)[:, 0]
+
+    def picks(self, count: int, times: int) -> Int64[Tensor, "n times"]:
+        """`times` whole numbers from 0 to count - 1 for each key."""
+        return (self._throw(times) * count) >> 24
