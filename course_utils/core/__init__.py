@@ -7,7 +7,15 @@
 - **Labels** are int64. A class has one number everywhere; 0 is background; `VOID` marks pixels without a label.
 """
 
-from course_utils.core.checks import check_boxes, check_fraction, check_same_device, check_shape, check_size
+from course_utils.core.checks import (
+    check_boxes,
+    check_floating,
+    check_fraction,
+    check_labels,
+    check_same_device,
+    check_shape,
+    check_size,
+)
 from course_utils.core.device import get_device
 from course_utils.core.paths import data_path
 from course_utils.core.random import seed_everything
@@ -18,7 +26,9 @@ VOID = 255
 __all__ = [
     "VOID",
     "check_boxes",
+    "check_floating",
     "check_fraction",
+    "check_labels",
     "check_same_device",
     "check_shape",
     "check_size",

@@ -1,5 +1,7 @@
 """Argument checks whose messages are sentences: the argument, what was expected, what came."""
 
+from numbers import Real
+
 import torch
 from torch import Tensor
 
@@ -61,6 +63,46 @@ def check_boxes(name: str, boxes: Tensor) -> None:
         raise ValueError(f"{name}: expected x1 <= x2 and y1 <= y2, but row {row} is {boxes[row].tolist()}")
 
 
+def check_floating(name: str, tensor: Tensor) -> None:
+    """Raise unless `tensor` holds floating-point numbers.
+
+    Args:
+        name: the argument's name, for the message.
+        tensor: what the caller gave.
+
+    Raises:
+        TypeError: whole, complex or boolean numbers.
+
+    >>> check_floating("image", torch.zeros(3, 8, 8, dtype=torch.uint8))
+    Traceback (most recent call last):
+    ...
+    TypeError: image: expected floating-point numbers, got torch.uint8
+    """
+    if not tensor.is_floating_point():
+        raise TypeError(f"{name}: expected floating-point numbers, got {tensor.dtype}")
+
+
+def check_labels(name: str, labels: Tensor) -> None:
+    """Raise unless `labels` is `[n]` and int64, torch's type for classes and indices.
+
+    Args:
+        name: the argument's name, for the message.
+        labels: what the caller gave.
+
+    Raises:
+        TypeError: not a tensor, or numbers of another type.
+        ValueError: another shape.
+
+    >>> check_labels("labels", torch.tensor([1.0, 0.0]))
+    Traceback (most recent call last):
+    ...
+    TypeError: labels: expected torch.int64, got torch.float32
+    """
+    check_shape(name, labels, "n")
+    if labels.dtype != torch.int64:
+        raise TypeError(f"{name}: expected torch.int64, got {labels.dtype}")
+
+
 def check_same_device(**tensors: Tensor) -> None:
     """Raise unless all tensors live on one device.
 
@@ -86,6 +128,7 @@ def check_fraction(name: str, value: float) -> None:
         value: what the caller gave.
 
     Raises:
+        TypeError: not a number.
         ValueError: outside 0..1, or NaN.
 
     >>> check_fraction("iou_threshold", 1.5)
@@ -93,6 +136,8 @@ def check_fraction(name: str, value: float) -> None:
     ...
     ValueError: iou_threshold: expected a number from 0 to 1, got 1.5
     """
+    if not isinstance(value, Real):
+        raise TypeError(f"{name}: expected a number from 0 to 1, got {value!r}")
     if not 0 <= value <= 1:
         raise ValueError(f"{name}: expected a number from 0 to 1, got {value}")
 
@@ -115,7 +160,7 @@ def check_size(name: str, size: tuple[int, int]) -> None:
     try:
         height, width = size
         positive = int(height) == height > 0 and int(width) == width > 0
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         positive = False
     if not positive:
         raise ValueError(f"{name}: expected (height, width) above zero, got {size}")

@@ -50,7 +50,7 @@ def _plane(value: Number) -> Number:
 
 
 class Canvas:
-    """n transparent pictures that are painted on together; all lengths are in figure units, from the foot, up.
+    """n transparent pictures that are painted on together; lengths are in figure units, from the foot, up.
 
     Args:
         x: how far right of the figure's foot each column is (left, for a mirrored figure).
@@ -72,7 +72,7 @@ class Canvas:
         )  # to the nearest shape painted so far
 
     def above(self, height: float) -> "Canvas":
-        """The part of the canvas above this height, to paint a head without touching the rest."""
+        """The part of the canvas above this height, to paint a head faster; shapes must end well above it."""
         rows = int((self.y > height).any(dim=0).sum())
         part = Canvas.__new__(Canvas)
         part.x, part.y, part.unit, part.thinnest = self.x, self.y[:, :rows], self.unit, self.thinnest
@@ -114,7 +114,7 @@ class Canvas:
         return outside.add_(torch.maximum(x, y).clamp_(max=0)).sub_(corner)
 
     def polygon(self, *corners: Point, grow: float = 0.0) -> Float[Tensor, "n h w"]:
-        """Distance to a convex polygon, its corners given clockwise as seen, its sides moved out by `grow`."""
+        """Distance to a convex polygon, its corners clockwise as seen, its sides moved out by `grow`."""
         distance = None
         for (x1, y1), (x2, y2) in zip(corners, corners[1:] + corners[:1], strict=True):
             run, rise = _plane(x2 - x1), _plane(y2 - y1)

@@ -1,4 +1,4 @@
-"""Random numbers that depend on nothing but their key: counter-based, so a scene is the same alone or in a batch."""
+"""Random numbers that depend on nothing but their key, so that a scene is the same alone or in a batch."""
 
 import torch
 from jaxtyping import Float, Int64
@@ -7,7 +7,7 @@ from torch import Tensor
 WORD = 0xFFFFFFFF
 
 
-def fold(key: Int64[Tensor, "*shape"], number: Int64[Tensor, "*shape"] | int) -> Int64[Tensor, "*shape"]:
+def fold(key: Int64[Tensor, "..."], number: Int64[Tensor, "..."] | int) -> Int64[Tensor, "..."]:
     """A new 32-bit key from a key and a number, so that nearby numbers give unrelated keys.
 
     Whole-number arithmetic only, so every device, batch and thread count agrees on every bit.
@@ -20,7 +20,7 @@ def fold(key: Int64[Tensor, "*shape"], number: Int64[Tensor, "*shape"] | int) ->
         Keys from 0 to 2**32 - 1.
 
     >>> fold(torch.tensor([0, 1]), 0).tolist()
-    [3605764321, 2302107400]
+    [3108667723, 3214059150]
     """
     word = (key + 0x9E3779B9 * (number + 1)) & WORD
     word = ((word >> 16) ^ word) * 0x45D9F3B & WORD
@@ -37,9 +37,8 @@ class Dice:
     """
 
     def __init__(self, keys: Int64[Tensor, " n"], throws: int = 64):
-        self.table = (
-            fold(keys[:, None], torch.arange(throws, device=keys.device)) >> 8
-        )  # 24 bits, exact in float32
+        numbers = torch.arange(throws, device=keys.device)
+        self.table = fold(keys[:, None], numbers) >> 8  # 24 bits, exact in float32
         self.next = 0
 
     def _throw(self, count: int) -> Int64[Tensor, "n count"]:
@@ -56,7 +55,7 @@ class Dice:
 
     def chance(self, probability: float) -> Tensor:
         """True with this probability, for each key."""
-        return self.uniform(0, 1) < probability
+        return self.uniform(0.0, 1.0) < probability
 
     def pick(self, count: int) -> Int64[Tensor, " n"]:
         """A whole number from 0 to count - 1 for each key."""

@@ -1,8 +1,8 @@
 """How each figure is drawn: cats, dogs, cars, persons and two kinds of trees, shape by shape.
 
-Every function paints n figures of its kind at once, from the back to the front. Lengths are in figure units
-(1 is about the figure's height; a car's length); the foot is at (0, 0), y is up. `dice` decides pose and details;
-`coat`, `paint` and so on are what the captions name.
+Every function paints n figures of its kind at once, from the back to the front. Lengths are in figure units:
+1 is about the figure's height, or a car's length. The foot is at (0, 0), y is up. `dice` decides on the pose;
+`coat`, `paint`, `shirt` and `leaf` are rows of the tables below, whose names the captions use.
 """
 
 import torch
@@ -118,7 +118,7 @@ def draw_cat(canvas: Canvas, dice: Dice, coat: Int64[Tensor, " n"]) -> None:
         canvas.paint(canvas.limb((hip, 0.32), (paw, 0.06), 0.07, 0.055), fur * 0.92)
         canvas.paint(canvas.ellipse((paw, 0.035), 0.07, 0.04), pale)
     # head: ears, face
-    canvas = canvas.above(0.48)
+    canvas = canvas.above(0.38)
     x, y = pose(0.0, 0.40) + sway, pose(0.755, 0.68)
     for side in (-1, 1):
         ear = [(x + side * 0.20, y + 0.02), (x + side * 0.185, y + 0.29), (x + side * 0.03, y + 0.13)]
@@ -181,7 +181,7 @@ def draw_dog(canvas: Canvas, dice: Dice, coat: Int64[Tensor, " n"]) -> None:
         canvas.paint(canvas.limb((hip, high), (paw, 0.06), thick, 0.058), fur * 0.93)
         canvas.paint(canvas.ellipse((paw + 0.025, 0.038), 0.08, 0.042), pale)
     # neck, head, snout, ear
-    canvas = canvas.above(0.50)
+    canvas = canvas.above(0.36)
     x, y = pose(0.24, 0.42), pose(0.85, 0.84)
     neck = canvas.limb((pose(0.12, 0.24), pose(0.60, 0.58)), (x - 0.03, y - 0.04), 0.14, 0.11)
     canvas.paint(neck, fur)
@@ -270,7 +270,7 @@ def draw_person(
     style, bottom = dice.pick(4), dice.pick(3)  # short, long, bun, cap; trousers, shorts, skirt
     long_hair, bun, cap = (style == 1), (style == 2), (style == 3)
     bare_arms, bare_shins, skirt = dice.chance(0.6), bottom > 0, bottom == 2
-    turn = dice.uniform(-1, 1)
+    turn = dice.uniform(-1.0, 1.0)
     lean = dice.uniform(-0.02, 0.02)
 
     def either(flag: Tensor, yes: Tensor, no: Tensor) -> Tensor:
@@ -291,11 +291,11 @@ def draw_person(
         device=device,
     )
     legs, arms = [], []
-    stride = dice.uniform(2, 15)
+    stride = dice.uniform(2.0, 15.0)
     for side in (1, -1):
         hip = (side * 0.062 * narrow, 0.0)
-        thigh = stride + dice.uniform(-4, 12)
-        shin = thigh - dice.uniform(0, 22)
+        thigh = stride + dice.uniform(-4.0, 12.0)
+        shin = thigh - dice.uniform(0.0, 22.0)
         knee_to, ankle_to = direction(thigh), direction(shin)
         knee = move(hip, (side * knee_to[0], knee_to[1]), 0.205)
         legs.append((hip, knee, move(knee, (side * ankle_to[0], ankle_to[1]), 0.205)))
@@ -305,8 +305,8 @@ def draw_person(
     for side in (1, -1):
         angles = arm_poses[dice.pick(len(arm_poses))]
         upper, fore = (
-            direction(angles[:, 0] + dice.uniform(-8, 8)),
-            direction(angles[:, 1] + dice.uniform(-10, 10)),
+            direction(angles[:, 0] + dice.uniform(-8.0, 8.0)),
+            direction(angles[:, 1] + dice.uniform(-10.0, 10.0)),
         )
         shoulder = (side * 0.118 * narrow + lean, height + 0.265)
         elbow = move(shoulder, (side * upper[0], upper[1]), 0.15)
@@ -335,7 +335,7 @@ def draw_person(
         canvas.paint(canvas.limb(shoulder, elbow, 0.044, 0.037), cloth * 0.9)
         canvas.paint(canvas.ellipse(wrist, 0.036, 0.036), skin)
     # the head: ears, hair behind the face, face
-    canvas = canvas.above(0.55)
+    canvas = canvas.above(0.50)
     for side in (-1, 1):
         canvas.paint(canvas.ellipse((x + side * 0.092, y - 0.005), 0.022, 0.03), skin * 0.93)
     canvas.paint(canvas.ellipse((x - turn * 0.02, y + 0.12), 0.05, 0.045), hair, only=bun)

@@ -171,7 +171,7 @@ def noise(
 def _flowers(
     land: Landscape, size: tuple[int, int]
 ) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b 3 1 1"]]:
-    """How far each pixel is from the nearest flower of its cell, below zero inside, and the flowers' colour."""
+    """How far each pixel is from the flower of its cell, below zero inside, and the flowers' colour."""
     height, width = size
     key = fold(land.noise_key, 3)
     row = (torch.arange(height, device=key.device) + 0.5) * (FLOWERS / height)

@@ -1,7 +1,7 @@
 """Drawn landscapes with cats, dogs, cars and persons, and every answer the lecture's tasks ask about them.
 
-A scene is a number. Scene k of a seed is the same picture with the same answers wherever it is drawn: alone or in
-a batch, on one thread or many. `make_scenes` draws a padded batch for training, `make_scene` one `Sample` to look at.
+Scene k of a seed is the same picture with the same answers wherever it is drawn: alone or in a batch, on one
+thread or many. `make_scenes` draws a padded batch for training, `make_scene` one `Sample` to look at.
 """
 
 from collections.abc import Sequence
@@ -73,18 +73,17 @@ SKELETON = (
     (4, 6),
 )
 
-PIXELS_AT_ONCE = (
-    2**18
-)  # scenes are drawn in groups of about this many pixels, which stay in a processor's cache
+PIXELS_AT_ONCE = 2**18  # scenes are drawn in groups of about this many pixels: memory stays small
 LEAST_VISIBLE = 12 / 64**2  # an object that shows less than this part of a square picture is left out,
 LEAST_PART = 0.15  # and so is one that shows less than this part of itself
 TREES = 5
 # the size of a figure unit at the front of the picture, in picture heights
+KINDS = (*CLASS_NAMES[:5], "tree", "fir")  # what a cast is made of
 UNITS = {"cat": 0.46, "dog": 0.50, "car": 0.72, "person": 0.70}
 
 
 class Scenes(NamedTuple):
-    """A batch of scenes on one device; the axis m has a slot for each object a scene can have, unused ones last.
+    """A batch of scenes on one device; axis m has a slot for each object a scene can have, unused ones last.
 
     Unused slots hold zeros. Objects come from the back of the scene to the front.
 
@@ -151,7 +150,7 @@ def make_scene(
 
     >>> sample = make_scene(3, size=(64, 64))
     >>> [sample.class_names[label] for label in sample.labels]
-    []
+    ['car', 'person']
     """
     return make_scenes([index], seed=seed, size=size, device=device).sample(0)
 
@@ -165,8 +164,8 @@ def make_scenes(
 ) -> Scenes:
     """A batch of scenes with all their answers.
 
-    Every random number comes from (seed, scene, slot) through a hash, so that a scene does not depend on the batch
-    it is drawn in.
+    Every random number comes from (seed, scene, slot) through a hash, so that a scene does not depend on the
+    batch it is drawn in.
 
     Args:
         indices: the scenes' numbers, 0 or above.
@@ -179,7 +178,7 @@ def make_scenes(
 
     Raises:
         TypeError: `indices` or `seed` are not whole numbers.
-        ValueError: a number below 0 or not below 2**31, no number, a picture that is too small or not a picture,
+        ValueError: a number below 0 or not below 2**31, no number at all, a size that is none or too small,
             or a device that this machine does not have.
 
     >>> scenes = make_scenes([0, 1, 2], size=(48, 64))
@@ -236,7 +235,7 @@ class Cast(NamedTuple):
 
 
 class Sprites(NamedTuple):
-    """Painted figures of one kind and where each belongs: its scene, its slot, the picture's corner in pixels."""
+    """Painted figures of one kind and where each belongs: its scene, its slot, its upper left corner."""
 
     scene: Int64[Tensor, " n"]
     slot: Int64[Tensor, " n"]
@@ -248,90 +247,75 @@ class Sprites(NamedTuple):
 
 def _draw(keys: Int64[Tensor, " b"], size: tuple[int, int]) -> tuple:
     """The fields of `Scenes` for the scenes with these keys."""
-    height, width = size
-    aspect = width / height
+    aspect = size[1] / size[0]
     land = lay_out_landscape(fold(keys, 1), aspect)
     picture, ground = paint_landscape(land, size)
     trees, cast = _plant_trees(fold(keys, 2), land, aspect), _choose_cast(fold(keys, 3), land, aspect)
+    wood = [_paint_figures(kind, trees, size)[0] for kind in ("tree", "fir")]
+    crowd = [_paint_figures(kind, cast, size)[0] for kind in ("cat", "dog", "car")]
+    persons, places, hidden = _paint_figures("person", cast, size)
+    crowd.append(persons)
+    pad = max(max(sprites.mask.shape[1:]) for sprites in wood + crowd) + size[0] // 8 + 1
 
-    wood = [
-        _paint_figures(*kind, trees, size)[0]
-        for kind in ((8, "tree", figures.draw_tree), (9, "fir", figures.draw_fir))
-    ]
-    crowd, keypoints, hidden = [], picture.new_zeros(len(keys), MOST_OBJECTS, 17, 2), None
-    hidden = torch.zeros_like(keypoints[..., 0], dtype=torch.bool)
-    painters = (figures.draw_cat, figures.draw_dog, figures.draw_car, figures.draw_person)
-    for label, painter in zip(THINGS, painters, strict=True):
-        sprites, points = _paint_figures(label, CLASS_NAMES[label], painter, cast, size)
-        crowd.append(sprites)
-        if points is not None:
-            keypoints[sprites.scene, sprites.slot], hidden[sprites.scene, sprites.slot] = points
-
-    # trees stand behind everybody
-    pad = max([max(sprites.mask.shape[1:]) for sprites in wood + crowd], default=0) + height // 8 + 1
+    # trees stand behind everybody; then the figures that show enough of themselves, from back to front
+    whole = _place_masks(crowd, MOST_OBJECTS, keys, size, pad)
+    masks = _visible_parts(whole)
+    present = _count(masks) > 0
     frame = torch.nn.functional.pad(picture, (pad, pad, pad, pad))
     for slot in range(TREES):
-        _lay_over(frame, wood, slot, None, pad)
-    for mask in _place_masks(wood, len(keys), TREES, size, pad).unbind(1):
-        ground.masked_fill_(mask, TREE)
-
-    # from the front to the back: what is left of each, and whether that is enough to count
-    whole = _place_masks(crowd, len(keys), MOST_OBJECTS, size, pad)
-    taken = torch.zeros_like(whole[:, 0])
-    masks = torch.zeros_like(whole)
-    for slot in reversed(range(MOST_OBJECTS)):
-        left = whole[:, slot] & ~taken
-        area, full = _count(left), _count(whole[:, slot])
-        enough = (area >= LEAST_VISIBLE * height * height) & (area >= LEAST_PART * full)
-        masks[:, slot] = left & enough[:, None, None]
-        taken |= masks[:, slot]
-    present = _count(masks) > 0
+        _lay_over(frame, wood, slot, torch.ones_like(present), pad)
     for slot in range(MOST_OBJECTS):
         _lay_over(frame, crowd, slot, present, pad)
-    picture = frame[:, :, pad : pad + height, pad : pad + width]
+    picture = _light(frame[:, :, pad:-pad, pad:-pad], land, keys)
+    for mask in _place_masks(wood, TREES, keys, size, pad).unbind(1):
+        ground.masked_fill_(mask, TREE)
 
-    # light and grain over everything
-    light = torch.stack([palette(*sky, device=keys.device) for sky in SKIES])[land.sky, 2]
-    bright = Dice(fold(keys, 4), throws=1).uniform(0.94, 1.07)
-    grain = noise(fold(keys, 5), 48, 48, size) * 0.012
-    picture = (picture * (light * bright[:, None])[..., None, None]).add_(grain[:, None]).clamp_(0, 1)
+    keypoints = picture.new_zeros(len(keys), MOST_OBJECTS, 17, 3)
+    keypoints[persons.scene, persons.slot] = _see_keypoints(
+        places, hidden, masks[persons.scene, persons.slot]
+    )
 
     # used slots first
     order = torch.argsort((~present).long(), dim=1, stable=True)
     rows = torch.arange(len(keys), device=keys.device)[:, None]
     cast = Cast(*(field[rows, order] for field in cast))
-    masks, whole, present = masks[rows, order], whole[rows, order], present[rows, order]
+    masks, whole, present, keypoints = (field[rows, order] for field in (masks, whole, present, keypoints))
     labels = torch.where(present, cast.label, 0)
-    keypoints = _see_keypoints(keypoints[rows, order], hidden[rows, order], labels, masks)
     semantic, panoptic = _label_pixels(labels, masks, ground)
     captions = _describe(labels, cast, whole, masks, land, aspect)
     return picture, _tight_boxes(masks), labels, masks, semantic, panoptic, keypoints, captions
 
 
 def _choose_cast(keys: Int64[Tensor, " b"], land: Landscape, aspect: float) -> Cast:
-    """One to five figures on dry ground, often close together; the nearer, the larger and the lower in the picture."""
+    """One to five figures, often close together; the nearer, the larger and the lower in the picture.
+
+    Each takes the first of several places that is dry.
+    """
     dice = Dice(keys, throws=160)
-    m, tries = MOST_OBJECTS, 6
-    count = dice.uniform(0, 1)[:, None]
+    m, tries = MOST_OBJECTS, 8
+    count = dice.uniform(0.0, 1.0)[:, None]
     count = 1 + sum((count > share).long() for share in (0.12, 0.34, 0.62, 0.84))
     label = dice.picks(len(THINGS), m) + 1
     horizon = land.horizon[:, None, None]
-    near = dice.uniforms(0, 1, m * tries).reshape(-1, m, tries)
-    y = horizon + 0.10 + (0.99 - horizon - 0.10) * near
+    near = dice.uniforms(0.0, 1.0, m * tries).reshape(-1, m, tries)
+    y = horizon + 0.10 + (0.89 - horizon) * near
     x = dice.uniforms(0.06, 0.94, m * tries).reshape(-1, m, tries) * aspect
     meeting = dice.uniform(0.25, 0.75)[:, None, None] * aspect  # where those who keep together are
-    together = dice.uniforms(0, 1, m)[..., None] < 0.55
+    together = dice.uniforms(0.0, 1.0, m)[..., None] < 0.55
     x = torch.where(together, meeting + (x / aspect - 0.5) * 0.75, x)
     dry = water_distance(land, x, y, aspect) > 0.025
     first = torch.where(dry, torch.arange(tries, device=keys.device), tries - 1).amin(dim=2, keepdim=True)
     x, y = x.gather(2, first)[..., 0], y.gather(2, first)[..., 0]
-    units = torch.tensor([0.0] + [UNITS[CLASS_NAMES[thing]] for thing in THINGS], device=keys.device)
+    units = torch.tensor([UNITS.get(kind, 0.0) for kind in KINDS], device=keys.device)
     depth = (y - land.horizon[:, None]) / (1 - land.horizon[:, None])
     unit = units[label] * (0.46 + 0.54 * depth) * dice.uniforms(0.9, 1.1, m)
-    person = label == 4
-    mirror = torch.where((dice.uniforms(0, 1, m) < 0.5) & ~person, -1.0, 1.0)
-    kinds = torch.tensor([1, len(figures.CATS), len(figures.DOGS), len(figures.CARS), len(figures.SHIRTS)])
-    look = dice.picks(2**20, m) % kinds.to(keys.device)[label]
+    turned = (dice.uniforms(0.0, 1.0, m) < 0.5) & (
+        label != KINDS.index("person")
+    )  # a person keeps left and right
+    mirror = torch.where(turned, -1.0, 1.0)
+    tables = (figures.CATS, figures.DOGS, figures.CARS, figures.SHIRTS)
+    choices = torch.tensor([1] + [len(table) for table in tables], device=keys.device)
+    look = dice.picks(2**20, m) % choices[label]
     used = torch.arange(m, device=keys.device) < count
     label = torch.where(used, label, 0)
     own_keys = fold(keys[:, None], torch.arange(m, device=keys.device) + 1000)
@@ -340,14 +324,14 @@ def _choose_cast(keys: Int64[Tensor, " b"], land: Landscape, aspect: float) -> C
 
 
 def _plant_trees(keys: Int64[Tensor, " b"], land: Landscape, aspect: float) -> Cast:
-    """Up to five trees near the horizon, on dry ground; label 8 is a broad tree, 9 a fir."""
+    """Up to five trees near the horizon, on dry ground; broad ones and firs."""
     dice = Dice(keys, throws=96)
     x = dice.uniforms(0.0, 1.0, TREES) * aspect
     y = land.horizon[:, None] + dice.uniforms(0.01, 0.10, TREES)
     dry = water_distance(land, x, y, aspect) > 0.02
-    used = dry & (dice.uniforms(0, 1, TREES) < 0.62)
-    firs = dice.uniforms(0, 1, TREES) < dice.uniform(-0.2, 1.0)[:, None]
-    label = torch.where(used, TREE + firs.long(), 0)
+    used = dry & (dice.uniforms(0.0, 1.0, TREES) < 0.62)
+    firs = dice.uniforms(0.0, 1.0, TREES) < dice.uniform(-0.2, 1.0)[:, None]
+    label = torch.where(used, KINDS.index("tree") + firs.long(), 0)
     unit = dice.uniforms(0.24, 0.40, TREES) * (0.75 + 3.5 * (y - land.horizon[:, None]))
     mirror = torch.ones_like(x)
     kinds = dice.picks(len(figures.BLOSSOMS), TREES)
@@ -356,31 +340,30 @@ def _plant_trees(keys: Int64[Tensor, " b"], land: Landscape, aspect: float) -> C
     return Cast(*(field.gather(1, order) for field in (label, x, y, unit, mirror, kinds, own_keys)))
 
 
-def _paint_figures(label: int, name: str, painter, cast: Cast, size: tuple[int, int]) -> tuple:
-    """All figures of one kind, each on its own small canvas; for persons also their points in picture pixels."""
+def _paint_figures(
+    kind: str, cast: Cast, size: tuple[int, int]
+) -> tuple[Sprites, Float[Tensor, "n 17 2"] | None, Bool[Tensor, "n 17"] | None]:
+    """All figures of one kind, each on its own small canvas; for persons also their points in pixels."""
     height = size[0]
-    scene, slot = (cast.label == label).nonzero(as_tuple=True)
-    x, y, unit = (field[scene, slot] * height for field in (cast.x, cast.y, cast.unit))
-    mirror = cast.mirror[scene, slot][:, None]
+    scene, slot = (cast.label == KINDS.index(kind)).nonzero(as_tuple=True)
+    x, y, unit = (field[scene, slot, None] * height for field in (cast.x, cast.y, cast.unit))
     largest = float(unit.max()) if len(unit) else 0.0
-    side, above, below = (int(reach * largest) + 2 for reach in figures.REACH[name])
+    side, above, below = (int(reach * largest) + 2 for reach in figures.REACH[kind])
     left, top = x.floor().long() - side, y.floor().long() - above
-    columns = torch.arange(2 * side, device=x.device) + left[:, None]
-    rows = torch.arange(above + below, device=x.device) + top[:, None]
-    columns, rows = (
-        (columns + 0.5 - x[:, None]) * mirror / unit[:, None],
-        (y[:, None] - (rows + 0.5)) / unit[:, None],
+    columns = torch.arange(2 * side, device=x.device) + left
+    rows = torch.arange(above + below, device=x.device) + top
+    canvas = Canvas(
+        (columns + 0.5 - x) * cast.mirror[scene, slot, None] / unit,
+        (y - (rows + 0.5)) / unit,
+        unit[:, 0],
+        thinnest=0.0125 * height,
     )
-    canvas = Canvas(columns, rows, unit, thinnest=0.0125 * height)
-    points = painter(canvas, Dice(cast.key[scene, slot]), cast.look[scene, slot])
+    points = getattr(figures, f"draw_{kind}")(canvas, Dice(cast.key[scene, slot]), cast.look[scene, slot])
     canvas.finish(rim=0.016 * height)
-    if points is not None:
-        places, hidden = points
-        places = torch.stack(
-            [x[:, None] + places[..., 0] * unit[:, None], y[:, None] - places[..., 1] * unit[:, None]], dim=-1
-        )
-        points = places, hidden
-    return Sprites(scene, slot, top, left, canvas.rgba, canvas.distance < 0), points
+    places, hidden = points or (None, None)
+    if points:
+        places = torch.stack([x + places[..., 0] * unit, y - places[..., 1] * unit], dim=-1)
+    return Sprites(scene, slot, top[:, 0], left[:, 0], canvas.rgba, canvas.distance < 0), places, hidden
 
 
 def _windows(frame: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -389,25 +372,46 @@ def _windows(frame: Tensor, shape: tuple[int, int]) -> Tensor:
 
 
 def _place_masks(
-    groups: list[Sprites], b: int, slots: int, size: tuple[int, int], pad: int
+    groups: list[Sprites], slots: int, keys: Int64[Tensor, " b"], size: tuple[int, int], pad: int
 ) -> Bool[Tensor, "b slots h w"]:
-    height, width = size
-    frame = torch.zeros(
-        b, slots, height + 2 * pad, width + 2 * pad, dtype=torch.bool, device=groups[0].mask.device
-    )
+    """The figures' whole masks, hidden parts too, each in its slot of its scene."""
+    shape = (len(keys), slots, size[0] + 2 * pad, size[1] + 2 * pad)
+    frame = torch.zeros(shape, dtype=torch.bool, device=keys.device)
     for sprites in groups:
         windows = _windows(frame, sprites.mask.shape[1:])
         windows[sprites.scene, sprites.slot, sprites.top + pad, sprites.left + pad] = sprites.mask
-    return frame[:, :, pad : pad + height, pad : pad + width]
+    return frame[:, :, pad:-pad, pad:-pad]
 
 
-def _lay_over(frame: Tensor, groups: list[Sprites], slot: int, present: Tensor | None, pad: int) -> None:
+def _visible_parts(whole: Bool[Tensor, "b m h w"]) -> Bool[Tensor, "b m h w"]:
+    """From the front to the back, what is left of each figure; nothing of one that shows too little."""
+    taken = torch.zeros_like(whole[:, 0])
+    masks = torch.zeros_like(whole)
+    for slot in reversed(range(whole.shape[1])):
+        left = whole[:, slot] & ~taken
+        area, height = _count(left), whole.shape[2]
+        enough = (area >= LEAST_VISIBLE * height * height) & (area >= LEAST_PART * _count(whole[:, slot]))
+        masks[:, slot] = left & enough[:, None, None]
+        taken |= masks[:, slot]
+    return masks
+
+
+def _light(
+    picture: Float[Tensor, "b 3 h w"], land: Landscape, keys: Int64[Tensor, " b"]
+) -> Float[Tensor, "b 3 h w"]:
+    """The colour of the light, some days brighter than others, and a little grain."""
+    light = torch.stack([palette(*sky, device=keys.device) for sky in SKIES])[land.sky, 2]
+    bright = Dice(fold(keys, 4), throws=1).uniform(0.94, 1.07)
+    grain = noise(fold(keys, 5), 48, 48, tuple(picture.shape[2:])) * 0.012
+    return (picture * (light * bright[:, None])[..., None, None]).add_(grain[:, None]).clamp_(0, 1)
+
+
+def _lay_over(
+    frame: Float[Tensor, "b 3 h w"], groups: list[Sprites], slot: int, present: Bool[Tensor, "b m"], pad: int
+) -> None:
     """Lay the figures in this slot over the pictures, in place."""
     for sprites in groups:
-        chosen = sprites.slot == slot
-        if present is not None:
-            chosen = chosen & present[sprites.scene, slot]
-        chosen = chosen.nonzero()[:, 0]
+        chosen = ((sprites.slot == slot) & present[sprites.scene, slot]).nonzero()[:, 0]
         rgba = sprites.rgba[chosen]
         place = (sprites.scene[chosen], slice(None), sprites.top[chosen] + pad, sprites.left[chosen] + pad)
         windows = _windows(frame, rgba.shape[2:])
@@ -445,61 +449,68 @@ def _label_pixels(
 
 
 def _see_keypoints(
-    places: Float[Tensor, "b m 17 2"],
-    hidden: Bool[Tensor, "b m 17"],
+    places: Float[Tensor, "n 17 2"], hidden: Bool[Tensor, "n 17"], masks: Bool[Tensor, "n h w"]
+) -> Float[Tensor, "n 17 3"]:
+    """Add the visibility: 2 where the pixel at the point is the person's own, 1 if hidden, 0 out of frame."""
+    height, width = masks.shape[1:]
+    x, y = places.floor().long().unbind(dim=2)
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height) & masks.flatten(1).any(dim=1, keepdim=True)
+    own = masks.flatten(1).gather(1, y.clamp(0, height - 1) * width + x.clamp(0, width - 1))
+    visibility = inside.float() * (1 + (own & ~hidden).float())
+    return torch.cat([places * inside[..., None], visibility[..., None]], dim=2)
+
+
+def _describe(
     labels: Int64[Tensor, "b m"],
+    cast: Cast,
+    whole: Bool[Tensor, "b m h w"],
     masks: Bool[Tensor, "b m h w"],
-) -> Float[Tensor, "b m 17 3"]:
-    """Add the visibility: 2 where the pixel at the point is the person's own, 1 behind something, 0 out of frame."""
-    height, width = masks.shape[2:]
-    x, y = places.floor().long().unbind(dim=3)
-    inside = (
-        (x >= 0) & (x < width) & (y >= 0) & (y < height) & (labels == CLASS_NAMES.index("person"))[..., None]
-    )
-    pixel = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
-    own = masks.flatten(2).gather(2, pixel)
-    visibility = inside.long() * (1 + (own & ~hidden).long())
-    return torch.cat([places * inside[..., None], visibility[..., None].float()], dim=3)
-
-
-def _describe(labels, cast: Cast, whole, masks, land: Landscape, aspect: float) -> list[tuple[str, ...]]:
+    land: Landscape,
+    aspect: float,
+) -> list[tuple[str, ...]]:
     """A phrase for each object: what it is, by its colours, and where it is, by what is around it."""
     m = labels.shape[1]
     shared = whole.flatten(2).float() @ masks.flatten(2).float().transpose(
         1, 2
-    )  # pixels, [b, behind, front]; exact
+    )  # pixels; exact; [b, behind, front]
     later = torch.ones(m, m, device=labels.device).triu(1)
     hides = (shared / _count(whole).clamp(min=1)[..., None] * later).tolist()
     shore = water_distance(land, cast.x, cast.y, aspect).tolist()
     rows = zip(labels.tolist(), cast.look.tolist(), cast.key.tolist(), hides, shore, strict=True)
     return [
-        tuple(_phrase(n, row[0], row[1], row[2][n], row[3], row[4][n]) for n in range(m) if row[0][n])
-        for row in rows
+        tuple(
+            f"{_name(label, look[n])} {_whereabouts(n, row, hidden, shore[n], key[n])}"
+            for n, label in enumerate(row)
+            if label
+        )
+        for row, look, key, hidden, shore in rows
     ]
 
 
-def _phrase(n: int, labels: list, looks: list, key: int, hides: list, shore: float) -> str:
-    label, look = labels[n], looks[n]
-    name = CLASS_NAMES[label]
-    if name == "person":
-        subject = f"person in a {figures.SHIRTS[look][0]} shirt"
-    else:
-        table = {"cat": figures.CATS, "dog": figures.DOGS, "car": figures.CARS}[name]
-        adjective = table[look][0]
-        subject = (
-            f"{adjective} cat".replace("tabby cat", "tabby cat") if name == "cat" else f"{adjective} {name}"
-        )
-    places = []
-    behind = max(range(len(labels)), key=lambda other: hides[n][other])
-    if hides[n][behind] > 0.08:
-        places = [
-            f"behind a {CLASS_NAMES[labels[behind]]}",
-            f"partly hidden by a {CLASS_NAMES[labels[behind]]}",
+def _name(label: int, look: int) -> str:
+    """What an object is: "an orange tabby cat", "a person in a blue shirt"."""
+    table = (figures.CATS, figures.DOGS, figures.CARS, figures.SHIRTS)[label - 1]
+    adjective = table[look][0]
+    if label == CLASS_NAMES.index("person"):
+        return f"a person in {_article(adjective)} shirt"
+    return f"{_article(adjective)} {CLASS_NAMES[label]}"
+
+
+def _article(phrase: str) -> str:
+    return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
+
+
+def _whereabouts(n: int, labels: list[int], hides: list[list[float]], shore: float, key: int) -> str:
+    """Where object n is: behind what hides most of it, in front of what it hides, or on which ground."""
+    front = max(range(len(labels)), key=lambda other: hides[n][other])
+    back = max(range(len(labels)), key=lambda other: hides[other][n] * (labels[other] > 0))
+    ground = "in the water" if shore < 0 else "by the water" if shore < 0.09 else "on the grass"
+    choices = [ground]
+    if hides[n][front] > 0.08:
+        choices = [
+            f"behind a {CLASS_NAMES[labels[front]]}",
+            f"partly hidden by a {CLASS_NAMES[labels[front]]}",
         ]
-    else:
-        covered = max(range(len(labels)), key=lambda other: hides[other][n])
-        if hides[covered][n] > 0.08 and labels[covered]:
-            places = [f"in front of a {CLASS_NAMES[labels[covered]]}"]
-        places += ["in the water" if shore < 0 else "by the water" if shore < 0.09 else "on the grass"]
-    article = "an" if subject[0] in "aeiou" else "a"
-    return f"{article} {subject} {places[key % len(places)]}"
+    elif labels[back] and hides[back][n] > 0.08:
+        choices = [ground, f"in front of a {CLASS_NAMES[labels[back]]}"]
+    return choices[key % len(choices)]

@@ -1,6 +1,8 @@
 """Anchors: the fixed boxes, at every position of a feature map, that a region proposal network starts from."""
 
+import math
 from collections.abc import Sequence
+from numbers import Real
 
 import torch
 from jaxtyping import Float
@@ -9,12 +11,22 @@ from torch import Tensor
 from course_utils.core import check_size
 
 
+def _check_above_zero(name: str, *values: Real) -> None:
+    for value in values:
+        if not isinstance(value, Real):
+            raise TypeError(f"{name}: expected a number, got {value!r}")
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name}: expected a number above zero, got {value}")
+
+
 def _check_anchor_shapes(stride: int, sizes: Sequence[float], aspect_ratios: Sequence[float]) -> None:
-    if stride <= 0:
-        raise ValueError(f"stride: expected pixels above zero, got {stride}")
+    _check_above_zero("stride", stride)
     for name, values in (("sizes", sizes), ("aspect_ratios", aspect_ratios)):
-        if not values or any(not value > 0 for value in values):
-            raise ValueError(f"{name}: expected at least one number, all above zero, got {list(values)}")
+        if not isinstance(values, Sequence):
+            raise TypeError(f"{name}: expected a list of numbers, got {values!r}")
+        if not values:
+            raise ValueError(f"{name}: expected at least one number, got none")
+        _check_above_zero(name, *values)
 
 
 def grid_anchors_loops(

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from course_utils.core import check_fraction, check_same_device, check_shape
+from course_utils.core import check_floating, check_fraction, check_labels, check_same_device, check_shape
 
 NEGATIVE = -1  # overlaps no ground truth enough: learns "background"
 NEUTRAL = -2  # overlaps some, but not enough to be sure: not used in training
@@ -12,6 +12,7 @@ NEUTRAL = -2  # overlaps some, but not enough to be sure: not used in training
 
 def _check_quality(match_quality_matrix: Tensor) -> None:
     check_shape("match_quality_matrix", match_quality_matrix, "ground truths", "boxes")
+    check_floating("match_quality_matrix", match_quality_matrix)
     if match_quality_matrix.isnan().any():
         raise ValueError("match_quality_matrix: expected IoUs, got nan")
 
@@ -32,16 +33,16 @@ def match_boxes_loops(
     allow_low_quality_matches: bool = False,
 ) -> Int64[Tensor, " n"]:
     """`match_boxes` written out for one box at a time, to read."""
-    truths, boxes = match_quality_matrix.shape
-    iou = match_quality_matrix.tolist()
+    iou = match_quality_matrix
+    truths, boxes = iou.shape
     matches = torch.full((boxes,), NEGATIVE)
     for j in range(boxes if truths else 0):
-        best = max(range(truths), key=lambda i: iou[i][j])  # the first of equals
-        if iou[best][j] >= high_threshold:
+        best = max(range(truths), key=lambda i: iou[i, j])  # the first of equals
+        if iou[best, j] >= high_threshold:
             matches[j] = best
-        elif iou[best][j] >= low_threshold:
+        elif iou[best, j] >= low_threshold:
             matches[j] = NEUTRAL
-        if allow_low_quality_matches and any(iou[i][j] == max(iou[i]) > 0 for i in range(truths)):
+        if allow_low_quality_matches and any(iou[i, j] == iou[i].max() > 0 for i in range(truths)):
             matches[j] = best
     return matches
 
@@ -170,6 +171,7 @@ def class_targets(matches: Int64[Tensor, " n"], labels: Int64[Tensor, " m"]) -> 
         The class of a positive box, 0 for a negative one, -1 for a neutral one (left out of the loss).
 
     Raises:
+        TypeError: numbers that are not int64.
         ValueError: a wrong shape, a label below 1, or a match beyond the last ground truth.
 
     Source: lecture, "Slow" R-CNN training.
@@ -177,8 +179,8 @@ def class_targets(matches: Int64[Tensor, " n"], labels: Int64[Tensor, " m"]) -> 
     >>> class_targets(torch.tensor([0, -2, 1, -1]), torch.tensor([3, 7]))
     tensor([ 3, -1,  7,  0])
     """
-    check_shape("matches", matches, "n")
-    check_shape("labels", labels, "m")
+    check_labels("matches", matches)
+    check_labels("labels", labels)
     check_same_device(matches=matches, labels=labels)
     if len(labels) and int(labels.min()) < 1:
         raise ValueError(f"labels: expected classes of 1 or above (0 is background), got {int(labels.min())}")
@@ -236,6 +238,7 @@ def balanced_sample(
         Two masks: the drawn positives and the drawn negatives.
 
     Raises:
+        TypeError: labels that are not int64.
         ValueError: a wrong shape, a negative batch size, or a share outside 0..1.
 
     Source: Girshick, "Fast R-CNN", ICCV 2015, section 2.3; same as torchvision's `BalancedPositiveNegativeSampler`
@@ -245,7 +248,7 @@ def balanced_sample(
     >>> int(positive.sum()), int(negative.sum())
     (1, 2)
     """
-    check_shape("labels", labels, "n")
+    check_labels("labels", labels)
     check_fraction("positive_fraction", positive_fraction)
     if batch_size_per_image < 0:
         raise ValueError(f"batch_size_per_image: expected 0 or above, got {batch_size_per_image}")

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Real
 from torch import Tensor
 
-from course_utils.core import check_boxes, check_same_device, check_shape
+from course_utils.core import check_boxes, check_floating, check_same_device, check_shape
 
 Weights = tuple[float, float, float, float]
 
@@ -20,13 +20,18 @@ def _check_sized(name: str, boxes: Tensor) -> None:
         )
 
 
+def _check_weights(weights: Weights) -> None:
+    if len(weights) != 4 or not all(weight > 0 for weight in weights):
+        raise ValueError(f"weights: expected four numbers above zero, got {weights}")
+
+
 def encode_boxes_loops(
     reference_boxes: Real[Tensor, "n 4"],
     proposals: Real[Tensor, "n 4"],
     weights: Weights = (1.0, 1.0, 1.0, 1.0),
 ) -> Float[Tensor, "n 4"]:
     """`encode_boxes` written out for one pair of boxes at a time, to read."""
-    targets = torch.zeros(len(proposals), 4)
+    targets = torch.zeros(len(proposals), 4, dtype=torch.promote_types(proposals.dtype, torch.float32))
     for i, (truth, proposal) in enumerate(zip(reference_boxes.tolist(), proposals.tolist(), strict=True)):
         width, height = proposal[2] - proposal[0], proposal[3] - proposal[1]
         centre_x, centre_y = proposal[0] + width / 2, proposal[1] + height / 2
@@ -60,7 +65,7 @@ def encode_boxes(
 
     Raises:
         ValueError: a wrong shape, sets of different length, a nan, swapped corners, a box of zero width or height,
-            or tensors on different devices.
+            a weight that is not above zero, or tensors on different devices.
 
     Source: Girshick et al., "Rich feature hierarchies", CVPR 2014, appendix C; same as torchvision's
     `BoxCoder.encode_single`. D2L's `offset_boxes` is this with weights (10, 10, 5, 5) and 1e-6 added inside the log.
@@ -77,6 +82,7 @@ def encode_boxes(
         )
     _check_sized("reference_boxes", reference_boxes)
     _check_sized("proposals", proposals)
+    _check_weights(weights)
     size = proposals[:, 2:] - proposals[:, :2]  # [n, 2], width and height
     true_size = reference_boxes[:, 2:] - reference_boxes[:, :2]
     centre = proposals[:, :2] + size / 2
@@ -92,7 +98,7 @@ def decode_boxes_loops(
     bbox_xform_clip: float = math.log(1000 / 16),
 ) -> Float[Tensor, "n 4"]:
     """`decode_boxes` written out for one box at a time, to read."""
-    decoded = torch.zeros(len(boxes), 4)
+    decoded = torch.zeros_like(rel_codes)
     for i, (code, (x1, y1, x2, y2)) in enumerate(zip(rel_codes.tolist(), boxes.tolist(), strict=True)):
         tx, ty, tw, th = (value / weight for value, weight in zip(code, weights, strict=True))
         width, height = x2 - x1, y2 - y1
@@ -125,7 +131,9 @@ def decode_boxes(
         `x1, y1, x2, y2` for each group.
 
     Raises:
-        ValueError: a wrong shape, sets of different length, a nan, swapped corners, or different devices.
+        TypeError: codes of whole numbers.
+        ValueError: a wrong shape, sets of different length, a nan, swapped corners, a weight that is not above
+            zero, or different devices.
 
     Source: Girshick et al., CVPR 2014, appendix C; same as torchvision's `BoxCoder.decode_single`. D2L's
     `offset_inverse` is this with weights (10, 10, 5, 5) and no limit.
@@ -137,15 +145,16 @@ def decode_boxes(
     check_shape("rel_codes", rel_codes, len(boxes), "4 C")
     if rel_codes.shape[1] % 4:
         raise ValueError(f"rel_codes: expected shape [{len(boxes)}, 4 C], got {list(rel_codes.shape)}")
+    check_floating("rel_codes", rel_codes)
+    _check_weights(weights)
     if rel_codes.isnan().any():
         raise ValueError("rel_codes: expected numbers, got nan")
     check_same_device(rel_codes=rel_codes, boxes=boxes)
     boxes = boxes.to(rel_codes.dtype)
     size = (boxes[:, 2:] - boxes[:, :2])[:, None]  # [n, 1, 2]
     centre = boxes[:, None, :2] + size / 2
-    codes = rel_codes.reshape(len(boxes), rel_codes.shape[1] // 4, 4) / rel_codes.new_tensor(
-        weights
-    )  # [n, C, 4]
+    groups = rel_codes.reshape(len(boxes), rel_codes.shape[1] // 4, 4)  # [n, C, 4]
+    codes = groups / rel_codes.new_tensor(weights)
     new_centre = centre + codes[..., :2] * size
     half = torch.exp(codes[..., 2:].clamp(max=bbox_xform_clip)) * size / 2
     return torch.cat([new_centre - half, new_centre + half], dim=2).reshape(rel_codes.shape)

@@ -1,17 +1,18 @@
 """Boxes: their area, their overlap, other ways to write them, and the pixels inside them."""
 
+import math
+
 import torch
 from jaxtyping import Float, Real
 from torch import Tensor
 
-from course_utils.core import check_boxes, check_same_device, check_shape, check_size
+from course_utils.core import check_boxes, check_floating, check_same_device, check_shape, check_size
 
 
 def _upcast(boxes: Tensor) -> Tensor:
-    """float16 and small integers overflow when a width is multiplied by a height; go to 32 bits."""
-    if boxes.is_floating_point():
-        return boxes if boxes.dtype in (torch.float32, torch.float64) else boxes.float()
-    return boxes if boxes.dtype in (torch.int32, torch.int64) else boxes.int()
+    """float16 and integers below 64 bits overflow when a width is multiplied by a height; go wider."""
+    wider = torch.promote_types(boxes.dtype, torch.float32) if boxes.is_floating_point() else torch.int64
+    return boxes.to(wider)
 
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:
@@ -43,7 +44,7 @@ def box_area(boxes: Real[Tensor, "n 4"]) -> Real[Tensor, " n"]:
 
 def box_iou_loops(boxes1: Real[Tensor, "n 4"], boxes2: Real[Tensor, "m 4"]) -> Float[Tensor, "n m"]:
     """`box_iou` written out for one pair of boxes at a time, to read."""
-    iou = torch.zeros(len(boxes1), len(boxes2))
+    iou = torch.zeros(len(boxes1), len(boxes2), dtype=torch.promote_types(boxes1.dtype, torch.float32))
     for i, (ax1, ay1, ax2, ay2) in enumerate(boxes1.tolist()):
         for j, (bx1, by1, bx2, by2) in enumerate(boxes2.tolist()):
             width = max(min(ax2, bx2) - max(ax1, bx1), 0)
@@ -54,7 +55,28 @@ def box_iou_loops(boxes1: Real[Tensor, "n 4"], boxes2: Real[Tensor, "m 4"]) -> F
     return iou
 
 
-def _intersection_and_union(boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, Tensor]:
+def intersection_and_union(
+    boxes1: Real[Tensor, "n 4"], boxes2: Real[Tensor, "m 4"]
+) -> tuple[Real[Tensor, "n m"], Real[Tensor, "n m"]]:
+    """The area that two boxes share and the area that they cover together, for every pair.
+
+    Args:
+        boxes1: `x1, y1, x2, y2` in pixels.
+        boxes2: the same.
+
+    Returns:
+        |A and B| and |A or B| of `boxes1[i]` and `boxes2[j]`, in square pixels.
+
+    Raises:
+        ValueError: the boxes have another shape, a nan, swapped corners, or live on different devices.
+
+    >>> intersection_and_union(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[1.0, 0.0, 3.0, 2.0]]))
+    (tensor([[2.]]), tensor([[6.]]))
+    """
+    check_boxes("boxes1", boxes1)
+    check_boxes("boxes2", boxes2)
+    check_same_device(boxes1=boxes1, boxes2=boxes2)
+    boxes1, boxes2 = _upcast(boxes1), _upcast(boxes2)
     left = torch.maximum(boxes1[:, None, 0], boxes2[None, :, 0])  # [n, m]
     top = torch.maximum(boxes1[:, None, 1], boxes2[None, :, 1])
     right = torch.minimum(boxes1[:, None, 2], boxes2[None, :, 2])
@@ -84,10 +106,8 @@ def box_iou(boxes1: Real[Tensor, "n 4"], boxes2: Real[Tensor, "m 4"]) -> Float[T
     >>> box_iou(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[1.0, 0.0, 3.0, 2.0]]))
     tensor([[0.3333]])
     """
-    check_boxes("boxes1", boxes1)
-    check_boxes("boxes2", boxes2)
-    check_same_device(boxes1=boxes1, boxes2=boxes2)
-    return _ratio(*_intersection_and_union(_upcast(boxes1), _upcast(boxes2)))
+    intersection, union = intersection_and_union(boxes1, boxes2)
+    return _ratio(intersection, union)
 
 
 def generalized_box_iou_loops(
@@ -127,11 +147,8 @@ def generalized_box_iou(boxes1: Real[Tensor, "n 4"], boxes2: Real[Tensor, "m 4"]
     >>> generalized_box_iou(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.tensor([[3.0, 0.0, 4.0, 1.0]]))
     tensor([[-0.5000]])
     """
-    check_boxes("boxes1", boxes1)
-    check_boxes("boxes2", boxes2)
-    check_same_device(boxes1=boxes1, boxes2=boxes2)
+    intersection, union = intersection_and_union(boxes1, boxes2)
     boxes1, boxes2 = _upcast(boxes1), _upcast(boxes2)
-    intersection, union = _intersection_and_union(boxes1, boxes2)
     left_top = torch.minimum(boxes1[:, None, :2], boxes2[None, :, :2])  # [n, m, 2]
     right_bottom = torch.maximum(boxes1[:, None, 2:], boxes2[None, :, 2:])
     enclosing = (right_bottom - left_top).prod(dim=2)
@@ -208,9 +225,9 @@ def crop_and_resize_loops(
     """`crop_and_resize` written out: cut the pixels of one box, let torch resize them, next box."""
     crops = [image.new_zeros(0, image.shape[0], *output_size)]
     for x1, y1, x2, y2 in boxes.tolist():
-        left, top = max(int(x1 // 1), 0), max(int(y1 // 1), 0)
-        right, bottom = max(int(-(-x2 // 1)), left + 1), max(int(-(-y2 // 1)), top + 1)
-        pixels = image[None, :, top:bottom, left:right]
+        left, top = math.floor(x1), math.floor(y1)
+        right, bottom = max(math.ceil(x2), left + 1), max(math.ceil(y2), top + 1)
+        pixels = image[None, :, max(top, 0) : bottom, max(left, 0) : right]
         crops.append(torch.nn.functional.interpolate(pixels, output_size, mode="bilinear"))
     return torch.cat(crops)
 
@@ -244,6 +261,7 @@ def crop_and_resize(
         One crop a box, in order.
 
     Raises:
+        TypeError: an image of whole numbers (divide by 255 first).
         ValueError: a wrong shape, a nan, swapped corners, a size that is not above zero, tensors on different
             devices, or a box without a pixel inside the image.
 
@@ -256,15 +274,17 @@ def crop_and_resize(
               [ 9., 10.]]]])
     """
     check_shape("image", image, "c", "h", "w")
+    check_floating("image", image)
     check_boxes("boxes", boxes)
     check_size("output_size", output_size)
     check_same_device(image=image, boxes=boxes)
     height, width = image.shape[1:]
-    boxes = boxes.to(image.dtype)
-    left, top = boxes[:, 0].floor().clamp(min=0), boxes[:, 1].floor().clamp(min=0)
+    boxes = boxes.to(torch.promote_types(image.dtype, torch.float32))  # float16 cannot count to 2049
+    left, top = boxes[:, 0].floor(), boxes[:, 1].floor()
     right = torch.maximum(boxes[:, 2].ceil(), left + 1).clamp(max=width)
     bottom = torch.maximum(boxes[:, 3].ceil(), top + 1).clamp(max=height)
-    outside = (left >= right) | (top >= bottom) | (boxes[:, 2] < 0) | (boxes[:, 3] < 0)
+    left, top = left.clamp(min=0), top.clamp(min=0)
+    outside = (left >= right) | (top >= bottom)
     if outside.any():
         row = int(outside.int().argmax())
         raise ValueError(
@@ -273,7 +293,8 @@ def crop_and_resize(
     above, below, down = _bilinear_taps(top, bottom, output_size[0])  # [n, oh] each
     before, after, along = _bilinear_taps(left, right, output_size[1])  # [n, ow] each
     rows_above, rows_below = above[:, :, None], below[:, :, None]
-    left_columns, right_columns, along = before[:, None, :], after[:, None, :], along[:, None, :]
+    left_columns, right_columns = before[:, None, :], after[:, None, :]
+    along, down = along[:, None, :].to(image.dtype), down[:, :, None].to(image.dtype)
     upper = torch.lerp(image[:, rows_above, left_columns], image[:, rows_above, right_columns], along)
     lower = torch.lerp(image[:, rows_below, left_columns], image[:, rows_below, right_columns], along)
-    return torch.lerp(upper, lower, down[:, :, None]).movedim(0, 1)  # [c, n, oh, ow] -> [n, c, oh, ow]
+    return torch.lerp(upper, lower, down).movedim(0, 1)  # [c, n, oh, ow] -> [n, c, oh, ow]

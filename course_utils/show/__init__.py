@@ -1,0 +1,51 @@
+"""Floor 5: what a student sees. Source code, figures, and widgets around them, all in one style."""
+
+from course_utils.show.figures import figure
+from course_utils.show.matches import plot_matches
+from course_utils.show.plots import (
+    plot_box_targets,
+    plot_boxes,
+    plot_crops,
+    plot_grid,
+    plot_image,
+    plot_keypoints,
+    plot_label_map,
+    plot_masks,
+)
+from course_utils.show.source import show_source
+from course_utils.show.style import (
+    HATCHES,
+    LINE_STYLES,
+    PALETTE,
+    class_color,
+    instance_color,
+    present,
+    text_color,
+    use_course_style,
+)
+from course_utils.show.widgets import explore
+
+use_course_style()
+
+__all__ = [
+    "HATCHES",
+    "LINE_STYLES",
+    "PALETTE",
+    "class_color",
+    "explore",
+    "figure",
+    "instance_color",
+    "plot_box_targets",
+    "plot_boxes",
+    "plot_crops",
+    "plot_grid",
+    "plot_image",
+    "plot_keypoints",
+    "plot_label_map",
+    "plot_masks",
+    "plot_matches",
+    "present",
+    "show_source",
+    "text_color",
+    "use_course_style",
+]

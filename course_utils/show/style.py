@@ -1,0 +1,151 @@
+"""How every figure of the course looks: colours, line styles, hatches, font sizes."""
+
+from collections.abc import Sequence
+
+import matplotlib
+from cycler import cycler
+from matplotlib.colors import to_rgb
+
+# Okabe and Ito's colours first, then colours of Tol's muted set: told apart with any kind of colour vision.
+# Class 1 has the first colour. The order suits the scenes: four things, then sky, grass, water and tree.
+PALETTE = (
+    "#E69F00",  # orange
+    "#CC79A7",  # pink
+    "#D55E00",  # vermilion
+    "#F0E442",  # yellow
+    "#56B4E9",  # sky blue
+    "#009E73",  # bluish green
+    "#0072B2",  # blue
+    "#2B4A1E",  # dark green
+    "#88CCEE",  # pale blue
+    "#882255",  # wine
+    "#DDCC77",  # sand
+    "#332288",  # indigo
+)
+SCENE_CLASSES = ("cat", "dog", "car", "person", "sky", "grass", "water", "tree")  # classes 1 to 8
+BACKGROUND = "#9A9A9A"
+LINE_STYLES = ("-", "--", "-.", ":")
+HATCHES = ("", "///", "...", "\\\\\\", "xxx", "---", "ooo", "|||")
+
+_INSTANCE_ORDER = (0, 4, 2, 3, 6, 1, 5, 10, 9, 8, 7, 11)
+_LINE_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#332288", "#56B4E9", "#882255")
+_SIZES = {
+    "font.size": 12,
+    "axes.titlesize": 13,
+    "axes.labelsize": 12,
+    "xtick.labelsize": 11,
+    "ytick.labelsize": 11,
+    "legend.fontsize": 11,
+    "figure.titlesize": 14,
+    "lines.linewidth": 2,
+    "lines.markersize": 6,
+}
+
+
+def use_course_style() -> None:
+    """Make matplotlib draw as the course does; importing `course_utils.show` calls it.
+
+    Figures have a white face, so that they read the same on a dark page, and pixels are squares. A figure of
+    the default size is 700 pixels wide: it fits beside JupyterLab's prompts and on a 1280 x 720 slide.
+
+    >>> use_course_style()
+    >>> matplotlib.rcParams["image.interpolation"], matplotlib.rcParams["figure.facecolor"]
+    ('nearest', 'white')
+    """
+    matplotlib.rcParams.update(
+        _SIZES
+        | {
+            "figure.figsize": (7, 4.2),
+            "figure.dpi": 100,
+            "figure.facecolor": "white",
+            "figure.constrained_layout.use": True,
+            "figure.max_open_warning": 0,
+            "savefig.dpi": "figure",
+            "savefig.facecolor": "white",
+            "font.family": ["DejaVu Sans"],  # comes with matplotlib, so text is as wide on every machine
+            "axes.facecolor": "white",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlelocation": "left",
+            "axes.prop_cycle": cycler(color=_LINE_COLORS) + cycler(linestyle=LINE_STYLES * 2),
+            "image.interpolation": "nearest",
+            "image.cmap": "cividis",
+            "hatch.linewidth": 1.0,
+            "legend.frameon": False,
+        }
+    )
+
+
+def present() -> None:
+    """Turn up fonts and line widths, so that figures are read from the back row.
+
+    Call it once, in the first cell of a talk; `use_course_style()` turns them down again.
+
+    >>> present()
+    >>> matplotlib.rcParams["font.size"]
+    18.0
+    >>> use_course_style()
+    """
+    matplotlib.rcParams.update({name: 1.5 * size for name, size in _SIZES.items()})
+
+
+def class_color(number: int, names: Sequence[str] | None = None) -> str:
+    """The colour of a class: grey for background (0), then the palette, over and over.
+
+    With `names`, the scenes' eight classes keep their colours in every picture: sky is sky blue wherever it
+    occurs. Other classes take the colours that are left, in order.
+
+    Args:
+        number: a class number, 0 or above.
+        names: the name of each class number.
+
+    Returns:
+        A colour as "#RRGGBB".
+
+    >>> class_color(0), class_color(1), class_color(13)
+    ('#9A9A9A', '#E69F00', '#E69F00')
+    >>> class_color(2, ["background", "coffee", "sky"]) == class_color(5)
+    True
+    """
+    if number <= 0:
+        return BACKGROUND
+    if names is None:
+        return PALETTE[(number - 1) % len(PALETTE)]
+    if names[number] in SCENE_CLASSES:
+        return PALETTE[SCENE_CLASSES.index(names[number])]
+    taken = {class_color(place + 1) for place, name in enumerate(SCENE_CLASSES) if name in names}
+    free = [color for color in PALETTE if color not in taken]
+    others = [name for name in names[1:] if name not in SCENE_CLASSES]
+    return free[others.index(names[number]) % len(free)]
+
+
+def instance_color(index: int) -> str:
+    """The colour of the object in this place of a list: the palette, ordered so that neighbours differ most.
+
+    Args:
+        index: a place, 0 or above.
+
+    Returns:
+        A colour as "#RRGGBB".
+
+    >>> instance_color(0), instance_color(1), instance_color(12)
+    ('#E69F00', '#56B4E9', '#E69F00')
+    """
+    return PALETTE[_INSTANCE_ORDER[index % len(PALETTE)]]
+
+
+def text_color(background: str | tuple[float, ...]) -> str:
+    """Black or white, whichever is read more easily on this colour (WCAG's relative luminance).
+
+    Args:
+        background: any colour matplotlib knows.
+
+    Returns:
+        "black" or "white".
+
+    >>> text_color("#F0E442"), text_color("#0072B2")
+    ('black', 'white')
+    """
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(background)]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "black" if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else "white"

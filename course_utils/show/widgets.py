@@ -1,0 +1,121 @@
+"""Widgets that move the very plot that drew the figure above them."""
+
+import base64
+import html
+from collections.abc import Callable
+
+import ipywidgets
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from course_utils.show.figures import check_alt, figure_of, png_bytes
+from course_utils.show.publish import publish
+
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+
+
+def explore(
+    plot: Callable[..., Axes | Figure], alt: str, **controls: tuple | list | ipywidgets.Widget
+) -> None:
+    """Display a picture that is drawn again whenever a control moves.
+
+    Args:
+        plot: called with a value for each control by name; returns the axes or the figure it drew.
+        alt: the picture in one sentence; the controls' values are added to it.
+        controls: for each argument of `plot` a slider as `(min, max, step, start)`, a list to choose from, or
+            a widget that has a value.
+
+    Raises:
+        TypeError: a control of another form, or no control.
+        ValueError: no description, or a start outside its slider.
+        Exception: what `plot` raises at the start; later errors are sentences in the picture's place.
+    """
+    box = assemble(plot, alt, controls)
+    names = ", ".join(_words(name) for name in controls)
+    view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
+    publish({WIDGET_VIEW: view, "text/plain": f"A widget to move: {names}"})
+
+
+def assemble(plot: Callable[..., Axes | Figure], alt: str, controls: dict) -> ipywidgets.VBox:
+    """The controls and, below them, the picture they move; `explore` displays it.
+
+    >>> def square(side):
+    ...     return plt.figure(figsize=(side, side))
+    >>> box = assemble(square, "A square", {"side": (1, 3, 1, 2)})
+    >>> box.children[0].value, box.children[-1].value[:43]
+    (2, '<img alt="A square (side 2)" src="data:imag')
+    """
+    check_alt(alt)
+    if not controls:
+        raise TypeError("controls: expected at least one, such as threshold=(0.0, 1.0, 0.1, 0.5)")
+    movers = {name: _control(name, control) for name, control in controls.items()}
+    picture = ipywidgets.HTML(value=_picture(plot, alt, movers))
+
+    def redraw(_change: dict) -> None:
+        try:
+            picture.value = _picture(plot, alt, movers)
+        except Exception as error:  # a notebook's callback has no cell where a traceback would be seen
+            sentence = html.escape(f"{type(error).__name__}: {error}")
+            picture.value = f'<p role="alert">There is no picture for these values. {sentence}</p>'
+
+    for mover in movers.values():
+        mover.observe(redraw, names="value")
+    return ipywidgets.VBox([*movers.values(), picture])
+
+
+def _picture(plot: Callable[..., Axes | Figure], alt: str, movers: dict[str, ipywidgets.Widget]) -> str:
+    """Draw, and return the figure as an HTML image; whatever happens, no figure stays open."""
+    values = {name: mover.value for name, mover in movers.items()}
+    open_before = set(plt.get_fignums())
+    try:
+        data = base64.b64encode(png_bytes(figure_of(plot(**values)))).decode()
+    finally:
+        for number in set(plt.get_fignums()) - open_before:
+            plt.close(number)
+    now = ", ".join(f"{_words(name)} {_written(value)}" for name, value in values.items())
+    description = html.escape(f"{alt.rstrip('.')} ({now})")
+    return f'<img alt="{description}" src="data:image/png;base64,{data}" style="max-width: 100%">'
+
+
+def _control(name: str, control: tuple | list | ipywidgets.Widget) -> ipywidgets.Widget:
+    """The widget for one control, with a description in words."""
+    look = {
+        "description": _words(name),
+        "style": {"description_width": "9em"},
+        "layout": {"width": "min(100%, 34em)"},
+    }
+    if isinstance(control, ipywidgets.Widget) and hasattr(control, "value"):
+        control.description = control.description or _words(name)
+        return control
+    if isinstance(control, list) and control:
+        numbers = all(isinstance(option, int | float) and not isinstance(option, bool) for option in control)
+        options = [(_written(option), option) for option in control]
+        if numbers:
+            return ipywidgets.SelectionSlider(
+                options=options, value=control[0], continuous_update=False, **look
+            )
+        return ipywidgets.Dropdown(options=options, value=control[0], **look)
+    if isinstance(control, tuple) and len(control) == 4 and all(isinstance(v, int | float) for v in control):
+        low, high, step, start = control
+        if not (low <= start <= high and step > 0):
+            raise ValueError(f"{name}: expected min <= start <= max and a step above zero, got {control}")
+        limits = {"min": low, "max": high, "step": step, "value": start, "continuous_update": False}
+        if all(isinstance(value, int) for value in control):
+            return ipywidgets.IntSlider(**limits, **look)
+        decimals = len(f"{step:.6f}".rstrip("0").partition(".")[2])
+        return ipywidgets.FloatSlider(**limits, readout_format=f".{decimals}f", **look)
+    raise TypeError(
+        f"{name}: expected (min, max, step, start), a list or a widget with a value, got {control!r}"
+    )
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _written(value: object) -> str:
+    """A value as people write it: 0.3, not 0.30000000000000004; yes, not True."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)

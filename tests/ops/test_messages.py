@@ -1,0 +1,384 @@
+"""Bad input to course_utils.ops: an error of the right kind whose message begins with the argument's name."""
+
+import math
+
+import pytest
+import torch
+
+from course_utils.ops.anchors import grid_anchors, pyramid_anchors
+from course_utils.ops.assignment import balanced_sample, class_targets, match_boxes, match_boxes_one_to_one
+from course_utils.ops.box_coding import decode_boxes, encode_boxes
+from course_utils.ops.boxes import (
+    box_area,
+    box_convert,
+    box_iou,
+    clip_boxes_to_image,
+    crop_and_resize,
+    generalized_box_iou,
+    intersection_and_union,
+)
+from course_utils.ops.nms import batched_nms, nms
+
+pytestmark = pytest.mark.usefixtures("as_student")
+
+nan, inf = math.nan, math.inf
+good = torch.tensor([[0.0, 0.0, 4.0, 3.0], [1.0, 1.0, 2.0, 2.0]])
+image = torch.zeros(3, 8, 8)
+scores = torch.tensor([0.9, 0.8])
+ones = torch.tensor([1, 1])
+iou = torch.tensor([[0.9, 0.1]])
+
+
+class Elsewhere(torch.Tensor):
+    """A tensor that says it lives on a GPU, for machines that have none."""
+
+    device = torch.device("cuda", 0)
+
+
+def elsewhere(tensor):
+    return tensor.cuda() if torch.cuda.is_available() else tensor.as_subclass(Elsewhere)
+
+
+# what is wrong with the boxes, the kind of error, and words that the message must have
+BAD_BOXES = {
+    "a list": ([[0, 0, 1, 1]], TypeError, "expected a torch.Tensor, got list"),
+    "one box alone": (good[0], ValueError, "expected shape [n, 4], got [4]"),
+    "a batch": (good[None], ValueError, "expected shape [n, 4], got [1, 2, 4]"),
+    "five numbers": (torch.zeros(2, 5), ValueError, "expected shape [n, 4], got [2, 5]"),
+    "a mask": (good > 0, TypeError, "expected real numbers, got torch.bool"),
+    "complex": (good.to(torch.complex64), TypeError, "expected real numbers, got torch.complex64"),
+    "nan": (
+        torch.tensor([[0, 0, 1, 1], [0, nan, 1, 1]]),
+        ValueError,
+        "expected finite numbers, but row 1 is [0.0, nan",
+    ),
+    "infinite": (
+        torch.tensor([[0, 0, 1, 1], [0, 0, inf, 1]]),
+        ValueError,
+        "expected finite numbers, but row 1 is",
+    ),
+    "x2 < x1": (
+        torch.tensor([[0, 0, 1, 1], [5, 0, 2, 9]]),
+        ValueError,
+        "x1 <= x2 and y1 <= y2, but row 1 is [5, 0, 2, 9]",
+    ),
+    "y2 < y1": (torch.tensor([[0.0, 9.0, 2.0, 5.0]]), ValueError, "but row 0 is [0.0, 9.0, 2.0, 5.0]"),
+}
+
+# each place where boxes go in: the argument's name, and a call with the bad boxes there
+BOX_ARGUMENTS = {
+    "box_area": ("boxes", lambda bad: box_area(bad)),
+    "intersection_and_union, first": ("boxes1", lambda bad: intersection_and_union(bad, good)),
+    "intersection_and_union, second": ("boxes2", lambda bad: intersection_and_union(good, bad)),
+    "box_iou, first": ("boxes1", lambda bad: box_iou(bad, good)),
+    "box_iou, second": ("boxes2", lambda bad: box_iou(good, bad)),
+    "generalized_box_iou, first": ("boxes1", lambda bad: generalized_box_iou(bad, good)),
+    "generalized_box_iou, second": ("boxes2", lambda bad: generalized_box_iou(good, bad)),
+    "clip_boxes_to_image": ("boxes", lambda bad: clip_boxes_to_image(bad, (8, 8))),
+    "crop_and_resize": ("boxes", lambda bad: crop_and_resize(image, bad)),
+    "encode_boxes, truth": ("reference_boxes", lambda bad: encode_boxes(bad, good)),
+    "encode_boxes, proposals": ("proposals", lambda bad: encode_boxes(good, bad)),
+    "decode_boxes": ("boxes", lambda bad: decode_boxes(good, bad)),
+    "nms": ("boxes", lambda bad: nms(bad, scores, 0.5)),
+    "batched_nms": ("boxes", lambda bad: batched_nms(bad, scores, ones, 0.5)),
+}
+
+
+def check(call, error, begins, words=""):
+    with pytest.raises((TypeError, ValueError)) as caught:
+        call()
+    assert caught.type is error
+    message = str(caught.value)
+    assert message.startswith(f"{begins}: "), message
+    assert words in message
+
+
+@pytest.mark.parametrize("where", BOX_ARGUMENTS)
+@pytest.mark.parametrize("what", BAD_BOXES)
+def test_bad_boxes(where, what):
+    name, call = BOX_ARGUMENTS[where]
+    bad, error, words = BAD_BOXES[what]
+    check(lambda: call(bad), error, name, words)
+
+
+@pytest.mark.parametrize(
+    ("bad", "error"),
+    [
+        (good[0], ValueError),
+        (torch.zeros(2, 5), ValueError),
+        ([[0, 0, 1, 1]], TypeError),
+        (torch.tensor([[0.0, 0.0, nan, 1.0]]), ValueError),
+        (torch.tensor([[0.0, 0.0, -1.0, 1.0]]), ValueError),
+    ],
+    ids=["one box alone", "five numbers", "a list", "nan", "negative size"],
+)
+@pytest.mark.parametrize("form", ["xywh", "cxcywh"])
+def test_bad_boxes_in_other_forms(form, bad, error):
+    for out_fmt in ("xyxy", "xywh", "cxcywh"):
+        check(lambda out_fmt=out_fmt: box_convert(bad, form, out_fmt), error, "boxes")
+
+
+@pytest.mark.parametrize("what", sorted(set(BAD_BOXES) - {"a mask", "complex"}))
+def test_bad_corners_to_convert(what):
+    bad, error, _ = BAD_BOXES[what]
+    for out_fmt in ("xyxy", "xywh", "cxcywh"):
+        check(lambda out_fmt=out_fmt: box_convert(bad, "xyxy", out_fmt), error, "boxes")
+
+
+@pytest.mark.parametrize("form", ["xyxx", "XYXY", "", None, 4])
+def test_unknown_form(form):
+    check(
+        lambda: box_convert(good, form, "xyxy"),
+        ValueError,
+        "in_fmt",
+        'expected "xyxy", "xywh" or "cxcywh", got',
+    )
+    check(lambda: box_convert(good, "xyxy", form), ValueError, "out_fmt", repr(form))
+
+
+@pytest.mark.parametrize(
+    "bad", [(0, 8), (8, -1), (8,), (8, 8, 8), 8, None, "88", (8.5, 8), (nan, 8), (8, inf)], ids=str
+)
+def test_bad_size(bad):
+    words = "expected (height, width) above zero, got"
+    check(lambda: clip_boxes_to_image(good, bad), ValueError, "size", words)
+    check(lambda: crop_and_resize(image, good, bad), ValueError, "output_size", words)
+    check(lambda: grid_anchors(bad, 8, [8.0]), ValueError, "feature_size", words)
+    check(lambda: pyramid_anchors([bad], [8], [[8.0]]), ValueError, "feature_size", words)
+
+
+@pytest.mark.parametrize(
+    ("bad", "error"),
+    [
+        ([[[0.0]]], TypeError),
+        (image[0], ValueError),
+        (image[None], ValueError),
+        (image.byte(), TypeError),
+        (image > 0, TypeError),
+    ],
+    ids=["a list", "no channels", "a batch", "whole numbers", "a mask"],
+)
+def test_bad_image(bad, error):
+    check(lambda: crop_and_resize(bad, good), error, "image")
+
+
+@pytest.mark.parametrize(
+    "outside",
+    [
+        [-5, 0, -1, 3],
+        [0, -5, 3, -1],
+        [-5, 0, 0, 3],
+        [0, -5, 3, 0],
+        [8, 0, 9, 3],
+        [0, 8, 3, 9],
+        [20, 20, 30, 30],
+    ],
+    ids=str,
+)
+def test_box_without_a_pixel(outside):
+    boxes = torch.tensor([[0, 0, 1, 1], outside]).float()
+    check(lambda: crop_and_resize(image, boxes), ValueError, "boxes", "row 1, [")
+    check(lambda: crop_and_resize(image, boxes), ValueError, "boxes", "has no pixel inside the 8 x 8 image")
+
+
+@pytest.mark.parametrize("flat", [[1.0, 1.0, 1.0, 5.0], [1.0, 5.0, 4.0, 5.0]])
+def test_encode_needs_width_and_height(flat):
+    flat = torch.tensor([[0.0, 0.0, 1.0, 1.0], flat])
+    check(
+        lambda: encode_boxes(flat, good),
+        ValueError,
+        "reference_boxes",
+        "width and height above zero, but row 1 is",
+    )
+    check(
+        lambda: encode_boxes(good, flat), ValueError, "proposals", "width and height above zero, but row 1 is"
+    )
+
+
+@pytest.mark.parametrize("other", [good[:1], good[:0], good.repeat(2, 1)], ids=len)
+def test_sets_of_different_length(other):
+    check(lambda: encode_boxes(other, good), ValueError, "reference_boxes", f"2 proposals, got {len(other)}")
+    check(
+        lambda: decode_boxes(other, good),
+        ValueError,
+        "rel_codes",
+        f"expected shape [2, 4 C], got [{len(other)}, 4]",
+    )
+    check(
+        lambda: nms(good, torch.zeros(len(other)), 0.5),
+        ValueError,
+        "scores",
+        f"shape [2], got [{len(other)}]",
+    )
+    check(
+        lambda: batched_nms(good, scores, torch.zeros(len(other)), 0.5),
+        ValueError,
+        "idxs",
+        "expected shape [2]",
+    )
+
+
+@pytest.mark.parametrize(
+    "bad", [(1.0, 1.0), (10.0,), (1.0, 1.0, 1.0, 0.0), (-1.0, 1.0, 1.0, 1.0), (nan, 1.0, 1.0, 1.0)]
+)
+def test_bad_weights(bad):
+    check(
+        lambda: encode_boxes(good, good, bad),
+        ValueError,
+        "weights",
+        "expected four numbers above zero, got (",
+    )
+    check(
+        lambda: decode_boxes(good, good, bad),
+        ValueError,
+        "weights",
+        "expected four numbers above zero, got (",
+    )
+
+
+def test_bad_codes():
+    check(lambda: decode_boxes([[0.0] * 4], good), TypeError, "rel_codes", "got list")
+    check(lambda: decode_boxes(torch.zeros(2, 6), good), ValueError, "rel_codes", "[2, 4 C], got [2, 6]")
+    check(lambda: decode_boxes(torch.zeros(2, 3, 4), good), ValueError, "rel_codes", "got [2, 3, 4]")
+    check(lambda: decode_boxes(torch.full((2, 4), nan), good), ValueError, "rel_codes", "got nan")
+    check(lambda: decode_boxes(torch.zeros(2, 4).int(), good), TypeError, "rel_codes", "floating-point")
+
+
+@pytest.mark.parametrize(
+    ("bad", "error"),
+    [(0, ValueError), (-8, ValueError), (nan, ValueError), (inf, ValueError), ("8", TypeError)],
+)
+def test_bad_anchor_shapes(bad, error):
+    check(lambda: grid_anchors((2, 2), bad, [8.0]), error, "stride")
+    check(lambda: grid_anchors((2, 2), 8, [8.0, bad]), error, "sizes")
+    check(lambda: grid_anchors((2, 2), 8, [8.0], [bad, 1.0]), error, "aspect_ratios")
+    check(lambda: pyramid_anchors([(2, 2)], [bad], [[8.0]]), error, "stride")
+    check(lambda: pyramid_anchors([(2, 2)], [8], [[bad]]), error, "sizes")
+
+
+def test_anchors_need_lists():
+    check(lambda: grid_anchors((2, 2), 8, []), ValueError, "sizes", "at least one")
+    check(lambda: grid_anchors((2, 2), 8, [8.0], []), ValueError, "aspect_ratios", "at least one")
+    check(lambda: grid_anchors((2, 2), 8, 8.0), TypeError, "sizes", "expected a list of numbers, got 8.0")
+    check(
+        lambda: grid_anchors((2, 2), 8, [8.0], 1.0),
+        TypeError,
+        "aspect_ratios",
+        "expected a list of numbers, got 1.0",
+    )
+    words = "expected one of each a level, got 2, 1 and 1"
+    check(
+        lambda: pyramid_anchors([(2, 2), (1, 1)], [8], [[8.0]]),
+        ValueError,
+        "feature_sizes, strides, sizes",
+        words,
+    )
+
+
+@pytest.mark.parametrize(
+    ("bad", "error"),
+    [
+        (-0.1, ValueError),
+        (1.1, ValueError),
+        (50, ValueError),
+        (nan, ValueError),
+        ("0.5", TypeError),
+        (None, TypeError),
+    ],
+)
+def test_bad_thresholds_and_shares(bad, error):
+    words = "expected a number from 0 to 1, got"
+    check(lambda: nms(good, scores, bad), error, "iou_threshold", words)
+    check(lambda: batched_nms(good, scores, ones, bad), error, "iou_threshold", words)
+    check(lambda: match_boxes(iou, bad, 0.3), error, "high_threshold", words)
+    check(lambda: match_boxes(iou, 0.7, bad), error, "low_threshold", words)
+    check(lambda: match_boxes_one_to_one(iou, bad), error, "iou_threshold", words)
+    check(lambda: balanced_sample(ones, 4, bad), error, "positive_fraction", words)
+
+
+def test_thresholds_in_the_wrong_order():
+    check(
+        lambda: match_boxes(iou, 0.3, 0.7),
+        ValueError,
+        "low_threshold",
+        "at most high_threshold = 0.3, got 0.7",
+    )
+
+
+@pytest.mark.parametrize("match", [lambda bad: match_boxes(bad, 0.7, 0.3), match_boxes_one_to_one])
+def test_bad_overlaps(match):
+    name = "match_quality_matrix"
+    check(lambda: match([[0.5]]), TypeError, name, "got list")
+    check(lambda: match(iou[0]), ValueError, name, "expected shape [ground truths, boxes], got [2]")
+    check(lambda: match(iou[None]), ValueError, name, "got [1, 1, 2]")
+    check(lambda: match(torch.tensor([[0.5, nan]])), ValueError, name, "nan")
+    check(lambda: match(iou > 0.5), TypeError, name, "expected floating-point numbers, got torch.bool")
+
+
+def test_bad_matches_and_labels():
+    matches = torch.tensor([0, -1, -2])
+    check(lambda: class_targets([0], ones), TypeError, "matches", "got list")
+    check(lambda: class_targets(matches, [1]), TypeError, "labels", "got list")
+    check(lambda: class_targets(matches[None], ones), ValueError, "matches", "expected shape [n], got [1, 3]")
+    check(lambda: class_targets(matches, ones[None]), ValueError, "labels", "got [1, 2]")
+    check(
+        lambda: class_targets(matches.float(), ones),
+        TypeError,
+        "matches",
+        "expected torch.int64, got torch.float32",
+    )
+    check(lambda: class_targets(matches > 0, ones), TypeError, "matches", "got torch.bool")
+    check(lambda: class_targets(matches, ones.float()), TypeError, "labels", "got torch.float32")
+    check(
+        lambda: class_targets(matches, torch.tensor([3, 0])), ValueError, "labels", "0 is background), got 0"
+    )
+    check(lambda: class_targets(matches, torch.tensor([-4, 3])), ValueError, "labels", "got -4")
+    check(
+        lambda: class_targets(torch.tensor([0, 2]), ones),
+        ValueError,
+        "matches",
+        "expected -2..1 for 2 labels, got 0..2",
+    )
+    check(lambda: class_targets(torch.tensor([0, -3]), ones), ValueError, "matches", "got -3..0")
+    check(lambda: class_targets(matches, ones[:0]), ValueError, "matches", "for 0 labels")
+
+
+def test_bad_samples():
+    check(lambda: balanced_sample([1, 0], 4, 0.5), TypeError, "labels", "got list")
+    check(lambda: balanced_sample(ones[None], 4, 0.5), ValueError, "labels", "expected shape [n], got [1, 2]")
+    check(lambda: balanced_sample(ones.float(), 4, 0.5), TypeError, "labels", "got torch.float32")
+    check(
+        lambda: balanced_sample(ones, -1, 0.5),
+        ValueError,
+        "batch_size_per_image",
+        "expected 0 or above, got -1",
+    )
+
+
+def test_bad_scores():
+    for call in (lambda bad: nms(good, bad, 0.5), lambda bad: batched_nms(good, bad, ones, 0.5)):
+        check(lambda call=call: call([0.9, 0.8]), TypeError, "scores", "got list")
+        check(lambda call=call: call(scores[:, None]), ValueError, "scores", "expected shape [2], got [2, 1]")
+        check(lambda call=call: call(torch.tensor([0.9, nan])), ValueError, "scores", "nan")
+    check(lambda: batched_nms(good, scores, [1, 1], 0.5), TypeError, "idxs", "got list")
+
+
+@pytest.mark.parametrize(
+    ("begins", "call"),
+    [
+        ("boxes1, boxes2", lambda: intersection_and_union(good, elsewhere(good))),
+        ("boxes1, boxes2", lambda: box_iou(good, elsewhere(good))),
+        ("boxes1, boxes2", lambda: generalized_box_iou(elsewhere(good), good)),
+        ("image, boxes", lambda: crop_and_resize(image, elsewhere(good))),
+        ("reference_boxes, proposals", lambda: encode_boxes(good, elsewhere(good))),
+        ("rel_codes, boxes", lambda: decode_boxes(good, elsewhere(good))),
+        ("matches, labels", lambda: class_targets(ones, elsewhere(ones))),
+        ("boxes, scores", lambda: nms(good, elsewhere(scores), 0.5)),
+        ("boxes, scores", lambda: batched_nms(good, elsewhere(scores), ones, 0.5)),
+        ("boxes, idxs", lambda: batched_nms(good, scores, elsewhere(ones), 0.5)),
+    ],
+)
+def test_mixed_devices(begins, call):
+    check(call, ValueError, begins, "expected one device, got")
+    check(call, ValueError, begins, " on cpu")
+    check(call, ValueError, begins, " on cuda:0")

@@ -1,0 +1,122 @@
+"""Write the repository's address, which stands in pyproject.toml only, into every notebook.
+
+python tools/address.py            renew the badge line and the set-up cell of each notebook
+python tools/address.py --check    change nothing; exit status 1 where something is out of date
+"""
+
+import argparse
+import re
+import sys
+import tomllib
+from pathlib import Path
+from typing import NamedTuple
+
+import nbformat
+from nbformat import NotebookNode
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tools.notebooks import ROOT, code_cells, find, write
+
+TEMPLATE = ROOT / "tools" / "setup_cell.py"
+BADGES = re.compile(r"^\[Open in Colab\]\(.*$", re.MULTILINE)
+GITHUB = re.compile(r"https://github\.com/[\w.-]+/[\w.-]+?")
+
+
+class Address(NamedTuple):
+    """Where the course lives, and what is installed beside it without its dependencies."""
+
+    repository: str  # https://github.com/owner/name
+    no_deps: tuple[str, ...]
+
+
+def read_address(pyproject: Path = ROOT / "pyproject.toml") -> Address:
+    """The address in `[project.urls] Repository` and the list in `[tool.course] no-deps`.
+
+    Raises:
+        ValueError: one of them is missing, or the address is not of the form https://github.com/owner/name.
+    """
+    tables = tomllib.loads(pyproject.read_text(encoding="utf-8"))
+    try:
+        repository = tables["project"]["urls"]["Repository"].removesuffix("/").removesuffix(".git")
+        no_deps = tuple(tables["tool"]["course"]["no-deps"])
+    except KeyError as error:
+        raise ValueError(
+            f"{pyproject.name}: expected [project.urls] Repository and [tool.course] no-deps"
+        ) from error
+    if not GITHUB.fullmatch(repository):
+        raise ValueError(f"{pyproject.name}: expected https://github.com/owner/name, got {repository}")
+    return Address(repository, no_deps)
+
+
+def setup_source(address: Address) -> str:
+    """The text of the set-up cell, the same in every notebook."""
+    text = TEMPLATE.read_text(encoding="utf-8").strip()
+    quoted = ", ".join(f'"{package}"' for package in address.no_deps)
+    return text.replace("{repository}", address.repository).replace('"{no_deps}"', quoted)
+
+
+def badges(address: Address, file_name: str) -> str:
+    """The badge line of a notebook: plain links, which look right without a network."""
+    path = f"blob/main/notebooks/{file_name}"
+    colab = address.repository.replace("https://github.com", "https://colab.research.google.com/github")
+    return f"[Open in Colab]({colab}/{path}) · [See it on GitHub]({address.repository}/{path})"
+
+
+def renew(notebook: NotebookNode, file_name: str, address: Address) -> bool:
+    """Bring the badge line and the set-up cell up to date, in place.
+
+    The badge line goes below the title where there is none yet; the set-up cell, known by its first
+    line, goes before the first code cell.
+
+    Returns:
+        Whether anything changed.
+
+    Raises:
+        ValueError: the notebook does not begin with a Markdown cell.
+    """
+    before, line = nbformat.writes(notebook), badges(address, file_name)
+    if not notebook.cells or notebook.cells[0].cell_type != "markdown":
+        raise ValueError(f"{file_name}: expected a Markdown cell with the title at the beginning")
+    first = notebook.cells[0]
+    if BADGES.search(first.source):
+        first.source = BADGES.sub(lambda _: line, first.source)
+    else:
+        title, _, rest = first.source.partition("\n")
+        first.source = f"{title}\n\n{line}\n\n{rest.lstrip()}".rstrip()
+    source = setup_source(address)
+    known = next((c for c in code_cells(notebook) if c.source.startswith(source.splitlines()[0])), None)
+    if known is None:
+        place = next((i for i, c in enumerate(notebook.cells) if c.cell_type == "code"), len(notebook.cells))
+        slide = {"slideshow": {"slide_type": "skip"}}
+        known = nbformat.v4.new_code_cell(source, id="set-up", metadata=slide)
+        notebook.cells.insert(place, known)
+    known.source = source
+    return nbformat.writes(notebook) != before
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="only report")
+    check = parser.parse_args(arguments).check
+    try:
+        address = read_address()
+    except ValueError as error:
+        parser.error(str(error))
+    changed = []
+    for path in find():
+        notebook = nbformat.read(path, as_version=4)
+        if renew(notebook, path.name, address):
+            changed.append(path.name)
+            if not check:
+                write(path, notebook)
+    for name in changed:
+        print(f"{'out of date' if check else 'renewed'}: {name}")
+    return 1 if check and changed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
