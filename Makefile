@@ -7,7 +7,7 @@ PY := .venv/Scripts/python.exe
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help env run test lint lab notebooks address clean distclean
+.PHONY: help env run test lint lab notebooks address bench clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +43,9 @@ notebooks: env ## execute the notebooks and store their outputs in place
 
 address: env ## write the repository address of pyproject.toml into badges and setup cells
 	$(PY) tools/address.py
+
+bench: env ## measure speed on this computer, into docs/benchmarks.md
+	$(PY) tools/bench.py
 
 clean: ## remove build/ and all caches
 	rm -rf build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage

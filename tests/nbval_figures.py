@@ -1,8 +1,9 @@
 """Strict `pytest --nbval`: every stored output of every cell against a fresh run, figures included.
 
-nbval by itself skips images, widgets and output metadata, obeys tags that switch a check off, and takes
-outputs that a cell clears or a widget captures for real ones. Here the cells run as `make notebooks` runs
-them, the outputs must be the same in number, order, kind and text, and figures are compared by pixels.
+nbval by itself skips images, widgets and output metadata, obeys tags that switch a check off, and
+takes outputs that a cell clears or a widget captures for real ones. Here the cells run as `make
+notebooks` runs them, the outputs must be the same in number, order, kind and text, and figures are
+compared by pixels.
 The only way out is a comment line `# NBVAL_IGNORE_OUTPUT` in the cell.
 
 A figure passes when its size is the same and no more differs than rounding does on another machine:
@@ -40,7 +41,9 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> Iterator[N
     """Take the place of nbval's notebook collector."""
     collectors = yield
     return [
-        StrictNotebook.from_parent(parent, path=file_path) if isinstance(collector, IPyNbFile) else collector
+        StrictNotebook.from_parent(parent, path=file_path)
+        if isinstance(collector, IPyNbFile)
+        else collector
         for collector in collectors
     ]
 
@@ -58,7 +61,9 @@ class StrictNotebook(IPyNbFile):
     def setup(self) -> None:
         """Start the kernel."""
         self.kernel_life = ExitStack()
-        self.client = self.kernel_life.enter_context(running(copy.deepcopy(self.nb), self.path.parent))
+        self.client = self.kernel_life.enter_context(
+            running(copy.deepcopy(self.nb), self.path.parent)
+        )
 
     def teardown(self) -> None:
         """End the kernel."""
@@ -105,8 +110,9 @@ def outputs_difference(
         name: how their file names begin.
     """
     stored, fresh = (without_widgets(copy.deepcopy(outputs)) for outputs in (stored, fresh))
-    if kinds(stored) != kinds(fresh):
-        return f"stored {kinds(stored) or 'no output'}, got {kinds(fresh) or 'no output'}{_text_of(fresh)}"
+    before, now = (kinds(outputs) or "no output" for outputs in (stored, fresh))
+    if before != now:
+        return f"stored {before}, got {now}{_text_of(fresh)}"
     for number, (expected, got) in enumerate(zip(stored, fresh, strict=True)):
         problem = _output_difference(expected, got, folder, f"{name}_{number}")
         if problem:
@@ -129,7 +135,9 @@ def _text_of(outputs: list[NotebookNode]) -> str:
     return f"; it printed: {text[-500:]}" if text else ""
 
 
-def _output_difference(expected: NotebookNode, got: NotebookNode, folder: Path, name: str) -> str | None:
+def _output_difference(
+    expected: NotebookNode, got: NotebookNode, folder: Path, name: str
+) -> str | None:
     if expected.output_type == "stream":
         return _text_difference(expected.name, expected.text, got.text)
     for kind, value in expected.get("data", {}).items():
@@ -198,7 +206,11 @@ def figure_difference(before: np.ndarray, after: np.ndarray) -> str | None:
             f"{strong.mean():.3%} of it by more than {STRONG} levels (at most {STRONG_SHARE:.3%})"
         )
     if densest > BLOCK_PIXELS:
-        problems.append(f"{densest} such pixels in a {BLOCK} x {BLOCK} block (at most {BLOCK_PIXELS})")
+        problems.append(
+            f"{densest} such pixels in a {BLOCK} x {BLOCK} block (at most {BLOCK_PIXELS})"
+        )
     if (faint := (change > FAINT).mean()) > FAINT_SHARE:
-        problems.append(f"{faint:.3%} of it by more than {FAINT} levels (at most {FAINT_SHARE:.3%})")
+        problems.append(
+            f"{faint:.3%} of it by more than {FAINT} levels (at most {FAINT_SHARE:.3%})"
+        )
     return "; ".join(problems) or None

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from importlib.metadata import packages_distributions
 from itertools import chain
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
+NO_DEPS = PYPROJECT["tool"]["course"]["no-deps"]
 
 # Stands for the system's Python and for the one in .venv: writes down each call, and behaves as `mood` says.
 FAKE_PYTHON = """#!/bin/sh
@@ -44,7 +46,7 @@ case "$*" in
     disk-full) echo "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"
                exit 1 ;;
     odd) echo "ERROR: something nobody thought of"; exit 1 ;;
-    slow) exec sleep 60 ;;
+    slow) exec sleep 20 ;;
     esac ;;
 *"import torch"*) echo import >> CALLS; [ "$mood" = broken ] && exit 1 ;;
 esac
@@ -53,7 +55,7 @@ exit 0
 WHOLE = [
     "venv",
     "pip -e .[lab,test] -c constraints.txt",
-    f"pip --no-deps {' '.join(PYPROJECT['tool']['course']['no-deps'])}",
+    f"pip --no-deps {' '.join(NO_DEPS)}",
     "import",
 ]
 
@@ -70,7 +72,11 @@ class Computer:
             shutil.copy(ROOT / name, self.root / name)
         self.venv = self.root / ".venv"
         self.site = self.venv / "lib" / "python{}.{}".format(*sys.version_info) / "site-packages"
-        self.calls_file, self.mood_file, self.python = folder / "calls", folder / "mood", folder / "python"
+        self.calls_file, self.mood_file, self.python = (
+            folder / "calls",
+            folder / "mood",
+            folder / "python",
+        )
         text = FAKE_PYTHON.replace("VERSION", "{}.{}".format(*sys.version_info))
         self.python.write_text(
             text.replace("CALLS", str(self.calls_file)).replace("MOOD", str(self.mood_file))
@@ -78,7 +84,9 @@ class Computer:
         self.python.chmod(0o755)
 
     def tool(self):
-        spec = importlib.util.spec_from_file_location("env_of_a_computer", self.root / "tools" / "env.py")
+        spec = importlib.util.spec_from_file_location(
+            "env_of_a_computer", self.root / "tools" / "env.py"
+        )
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         module.BASE = str(self.python)
@@ -131,7 +139,10 @@ def test_a_changed_file_brings_the_environment_up_to_date(computer, name):
         ("no-build", "pip found no build of torch==2.11.0 for this computer"),
         ("odd", "pip could not install the packages. Details:"),
         ("broken", "The packages were installed, but do not import."),
-        ("no-ensurepip", "has no venv module. Install it (Debian, Ubuntu: sudo apt install python3-venv)"),
+        (
+            "no-ensurepip",
+            "has no venv module. Install it (Debian, Ubuntu: sudo apt install python3-venv)",
+        ),
     ],
 )
 def test_each_failure_is_one_sentence_and_the_next_run_repairs_it(computer, mood, words):
@@ -253,12 +264,20 @@ def test_an_interrupted_run_says_how_to_go_on_and_leaves_no_pip_behind(computer,
     computer.mood_file.write_text("slow")
     computer.calls_file.write_text("")
     command = [sys.executable, str(computer.root / "tools" / "env.py")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # background jobs ignore it
+    ) as run:
         while "pip" not in computer.calls_file.read_text():
             assert run.poll() is None
             time.sleep(0.01)
         run.send_signal(by)
-        _, errors = run.communicate(timeout=30)  # pip has the pipe's other end no more
+        _, errors = run.communicate(timeout=10)  # pip has the pipe's other end no more
     assert run.returncode == 1
     assert errors.strip() == "Interrupted. Run this again: it resumes."
     assert computer.make() == WHOLE[1:]
@@ -289,7 +308,9 @@ def test_real_old_pythons_read_the_tool(name):
         pytest.skip(f"no {name} here")
     run = subprocess.run([found, str(ROOT / "tools" / "env.py")], capture_output=True, text=True)
     assert run.returncode == 1
-    assert run.stderr.startswith("Python 3.11 or newer is needed, this is " + name.removeprefix("python"))
+    assert run.stderr.startswith(
+        "Python 3.11 or newer is needed, this is " + name.removeprefix("python")
+    )
 
 
 def test_the_tool_is_written_for_old_pythons():
@@ -309,7 +330,10 @@ def module_constant(tree: ast.Module, name: str):
 
 
 def requirements(*extras: str) -> dict[str, Requirement]:
-    groups = [PROJECT["dependencies"], *(PROJECT["optional-dependencies"][extra] for extra in extras)]
+    groups = [
+        PROJECT["dependencies"],
+        *(PROJECT["optional-dependencies"][extra] for extra in extras),
+    ]
     return {canonicalize_name(one.name): one for one in map(Requirement, chain(*groups))}
 
 
@@ -323,6 +347,29 @@ def test_the_tested_set_lies_in_the_ranges_and_names_every_requirement():
     pins = constraints()
     for name, requirement in requirements("lab", "test").items():
         assert requirement.specifier.contains(pins[name]), f"{requirement} and {name}=={pins[name]}"
+
+
+def test_every_import_comes_with_the_tested_set():
+    known = constraints().keys() | {canonicalize_name(Requirement(one).name) for one in NO_DEPS}
+    own = {"course_utils", "tests", "tools"}
+    providers = packages_distributions()
+    for folder in own:
+        for path in (ROOT / folder).rglob("*.py"):
+            for package in imports(path) - sys.stdlib_module_names - own:
+                names = {canonicalize_name(name) for name in providers.get(package, [package])}
+                assert names & known, (
+                    f"{path.relative_to(ROOT)} imports {package}: not in constraints.txt"
+                )
+
+
+def imports(path: Path) -> set[str]:
+    modules = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            modules.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            modules.add(node.module)
+    return {module.partition(".")[0] for module in modules}
 
 
 def test_the_tested_set_has_no_package_of_one_platform_and_no_address():
@@ -347,13 +394,15 @@ def test_conda_gets_what_pip_gets():
 
 
 def test_conda_users_are_told_the_packages_that_come_without_dependencies():
-    line = "pip install --no-deps " + " ".join(PYPROJECT["tool"]["course"]["no-deps"])
+    line = "pip install --no-deps " + " ".join(NO_DEPS)
     assert f"#     {line}\n" in (ROOT / "environment.yml").read_text()
 
 
 def test_a_student_on_colab_keeps_what_is_there():
     for one in requirements().values():
-        assert {part.operator for part in one.specifier} == {">="}, f"{one}: a floor, no pin and no ceiling"
+        assert {part.operator for part in one.specifier} == {">="}, (
+            f"{one}: a floor, no pin and no ceiling"
+        )
 
 
 def test_continuous_integration_runs_the_command_of_the_readme():
@@ -368,6 +417,8 @@ def test_continuous_integration_runs_the_command_of_the_readme():
 def test_make_lists_its_targets_and_names_a_python_that_is_missing():
     listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert re.findall(r"^  make (\w+)", listed, re.M)[:4] == ["help", "env", "run", "test"]
-    run = subprocess.run(["make", "env", "PYTHON=no-such-python"], cwd=ROOT, capture_output=True, text=True)
+    run = subprocess.run(
+        ["make", "env", "PYTHON=no-such-python"], cwd=ROOT, capture_output=True, text=True
+    )
     assert run.returncode == 2
     assert run.stderr.startswith("No Python was found. Python 3.11 or newer is needed")

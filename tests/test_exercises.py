@@ -22,7 +22,10 @@ CHECKS = [check for module in MODULES for check in module.WRONG_SOLUTIONS]
 
 
 def targets_one_by_one(proposals, boxes, labels):
-    classes, targets = torch.zeros(len(proposals), dtype=torch.int64), torch.zeros(len(proposals), 4)
+    classes, targets = (
+        torch.zeros(len(proposals), dtype=torch.int64),
+        torch.zeros(len(proposals), 4),
+    )
     for j, proposal in enumerate(proposals):
         overlaps = [box_iou_loops(box[None], proposal[None]).item() for box in boxes]
         best = max(overlaps, default=0)

@@ -21,7 +21,14 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def draw(
-    colour="tab:blue", title="IoU at 0.5", score="cat 0.91", box=20.0, rise=1.0, light=0.0, dpi=100, flipped=0
+    colour="tab:blue",
+    title="IoU at 0.5",
+    score="cat 0.91",
+    box=20.0,
+    rise=1.0,
+    light=0.0,
+    dpi=100,
+    flipped=0,
 ) -> np.ndarray:
     """A figure like those of the course: a picture with a mask and a box, and a curve beside it."""
     figure = Figure(figsize=(6.4, 3.2), dpi=dpi)
@@ -43,7 +50,9 @@ def draw(
 
 
 @pytest.mark.parametrize("dpi", [100, 144])
-@pytest.mark.parametrize("noise", [{}, {"rise": 1 + 1e-4}, {"box": 20 + 2e-4}, {"light": 1e-3}], ids=str)
+@pytest.mark.parametrize(
+    "noise", [{}, {"rise": 1 + 1e-4}, {"box": 20 + 2e-4}, {"light": 1e-3}], ids=str
+)
 def test_rounding_passes(noise: dict, dpi: int) -> None:
     assert figure_difference(draw(dpi=dpi), draw(dpi=dpi, **noise)) is None
 
@@ -124,7 +133,11 @@ CELLS = {
     "a warning that was not stored": ("pass", 'print("careful", file=sys.stderr)', False),
     "the same widget": ("slider(5)", "slider(5)", True),
     "another widget": ("slider(5)", "slider(6)", False),
-    "a bar that disappears": ('bar(1); bar(2); print("done")', 'bar(3); bar(4); print("done")', True),
+    "a bar that disappears": (
+        'bar(1); bar(2); print("done")',
+        'bar(3); bar(4); print("done")',
+        True,
+    ),
     "ignored by a comment": ("# NBVAL_IGNORE_OUTPUT\n1", "# NBVAL_IGNORE_OUTPUT\n2", True),
     "not ignored by a tag": ("1", "2", False),
     "not skipped by a comment": ("# NBVAL_SKIP\n1", "# NBVAL_SKIP\n2", False),
@@ -149,7 +162,15 @@ def strict_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, bool
             cell.metadata["tags"] = ["raises-exception"]
     write(path, notebook)
     (folder / "pytest.ini").write_text("[pytest]\n")
-    options = ["-p", "tests.nbval_figures", "--nbval", "-rA", "--color=no", "-c", folder / "pytest.ini"]
+    options = [
+        "-p",
+        "tests.nbval_figures",
+        "--nbval",
+        "-rA",
+        "--color=no",
+        "-c",
+        folder / "pytest.ini",
+    ]
     command = [sys.executable, "-m", "pytest", *options, path]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     verdicts = re.findall(r"^(PASSED|FAILED) .*?::Cell (\d+)", run.stdout, re.MULTILINE)

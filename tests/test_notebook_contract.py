@@ -27,7 +27,9 @@ LARGEST_FILE = 1_500_000
 LONGEST_CELL, USUAL_CELL = 25, 10
 FOLDERS = "home|root|tmp|usr|var|opt|mnt|srv|private|Users|content|Applications"
 UNSTABLE = {
-    "an absolute path": re.compile(rf"(?<![\w/:.-])/(?:{FOLDERS})/|\b[A-Z]:\\\\?\w|{re.escape(str(ROOT))}\b"),
+    "an absolute path": re.compile(
+        rf"(?<![\w/:.-])/(?:{FOLDERS})/|\b[A-Z]:\\\\?\w|{re.escape(str(ROOT))}\b"
+    ),
     "a memory address": re.compile(r"\b0x[0-9a-f]{6,}"),
     "a device": re.compile(r"\b(?:cuda|mps|xpu):\d|device\(type=|device='|NVIDIA|GeForce|Tesla"),
 }
@@ -36,7 +38,7 @@ Rule = Callable[[NotebookNode, str], list[str]]
 
 
 def begins_with_title_and_time(notebook: NotebookNode, name: str) -> list[str]:
-    """The first cell has the title; how many minutes it takes stands in the first Markdown cells."""
+    """The first cell has the title; the first Markdown cells say how many minutes it takes."""
     opening = [cell for cell in notebook.cells[:3] if cell.cell_type == "markdown"]
     problems = []
     if notebook.cells[0].cell_type != "markdown" or not notebook.cells[0].source.startswith("# "):
@@ -70,7 +72,9 @@ def has_address_from_pyproject(notebook: NotebookNode, name: str) -> list[str]:
     for number, cell in enumerate(notebook.cells):
         rest = cell.source.replace(ours[0], "").replace(ours[1], "")
         if ADDRESS.repository in rest or "colab.research.google.com" in rest:
-            problems.append(f"cell {number}: the repository's address stands outside badges and set-up cell")
+            problems.append(
+                f"cell {number}: the repository's address stands outside badges and set-up cell"
+            )
     return problems
 
 
@@ -106,7 +110,9 @@ def ignores_little(notebook: NotebookNode, name: str) -> list[str]:
 def has_plain_metadata(notebook: NotebookNode, name: str) -> list[str]:
     """Kernel python3, no version of Python, no widget state, no timings, no picture metadata."""
     problems = (
-        [] if notebook.metadata.get("kernelspec", {}).get("name") == "python3" else ["kernel is not python3"]
+        []
+        if notebook.metadata.get("kernelspec", {}).get("name") == "python3"
+        else ["kernel is not python3"]
     )
     if notebook.metadata.get("language_info") != {"name": "python"}:
         problems.append("language_info says more than python")
@@ -119,7 +125,9 @@ def has_plain_metadata(notebook: NotebookNode, name: str) -> list[str]:
             if WIDGET in output.get("data", {}):
                 problems.append(f"In [{cell.execution_count}]: a widget's model id is stored")
             if "image/png" in output.get("data", {}) and png_notes(output.data["image/png"]):
-                problems.append(f"In [{cell.execution_count}]: the picture names the software that made it")
+                problems.append(
+                    f"In [{cell.execution_count}]: the picture names the software that made it"
+                )
     return [f"{problem}; run `make notebooks`" for problem in problems]
 
 
@@ -158,7 +166,10 @@ def redefines_nothing(notebook: NotebookNode, name: str) -> list[str]:
 
 def public_names() -> set[str]:
     """Functions and classes that the modules of course_utils define for others."""
-    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "course_utils").rglob("*.py")]
+    trees = [
+        ast.parse(path.read_text(encoding="utf-8"))
+        for path in (ROOT / "course_utils").rglob("*.py")
+    ]
     definitions = (node for tree in trees for node in tree.body)
     names = {node.name for node in definitions if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     return {name for name in names if not name.startswith("_")}
@@ -170,9 +181,15 @@ def parsed(source: str) -> ast.Module:
 
 
 def has_short_cells(notebook: NotebookNode, name: str) -> list[str]:
-    """No code cell needs scrolling on a projector, and most are shorter still."""
-    lengths = {cell.execution_count: len(cell.source.splitlines()) for cell in code_cells(notebook)}
-    problems = [f"In [{n}] has {length} lines" for n, length in lengths.items() if length > LONGEST_CELL]
+    """No code cell that a talk shows needs scrolling on a projector, and most are shorter still."""
+    lengths = {
+        cell.execution_count: len(cell.source.splitlines())
+        for cell in code_cells(notebook)
+        if cell.metadata.get("slideshow", {}).get("slide_type") != "skip"
+    }
+    problems = [
+        f"In [{n}] has {length} lines" for n, length in lengths.items() if length > LONGEST_CELL
+    ]
     if sum(length < USUAL_CELL for length in lengths.values()) * 2 <= len(lengths):
         problems.append(f"most code cells have {USUAL_CELL} lines or more")
     return problems
@@ -202,7 +219,9 @@ def has_valid_links(notebook: NotebookNode, name: str) -> list[str]:
     """Links lead to https addresses, to headings, or to files that are there."""
     problems = []
     for number, cell in enumerate(notebook.cells):
-        prose = re.sub(r"`[^`]*`|\$[^$]*\$", "", cell.source) if cell.cell_type == "markdown" else ""
+        prose = (
+            re.sub(r"`[^`]*`|\$[^$]*\$", "", cell.source) if cell.cell_type == "markdown" else ""
+        )
         for target in re.findall(r"\]\(([^)]*)\)", prose):
             parts = urlparse(target)
             web = (
@@ -210,7 +229,9 @@ def has_valid_links(notebook: NotebookNode, name: str) -> list[str]:
                 and re.fullmatch(r"[\w-]+(\.[\w-]+)+", parts.netloc)
                 and " " not in target
             )
-            here = not parts.scheme and (not parts.path or (ROOT / "notebooks" / parts.path).exists())
+            here = not parts.scheme and (
+                not parts.path or (ROOT / "notebooks" / parts.path).exists()
+            )
             attached = parts.scheme == "attachment" and parts.path in cell.get("attachments", {})
             if not (target and (web or here or attached)):
                 problems.append(f"cell {number}: {target!r} leads nowhere")
@@ -226,7 +247,9 @@ def has_exercises(notebook: NotebookNode, name: str) -> list[str]:
     if told.count("solution") < 2:
         problems.append("fewer than two exercises")
     for cell in code_cells(notebook):
-        if exercise_role(cell) == "solution" and not cell.metadata.get("jupyter", {}).get("source_hidden"):
+        if exercise_role(cell) == "solution" and not cell.metadata.get("jupyter", {}).get(
+            "source_hidden"
+        ):
             problems.append(
                 f"In [{cell.execution_count}]: the solution is not hidden (jupyter.source_hidden)"
             )
@@ -287,7 +310,8 @@ def example() -> NotebookNode:
     exercise = [
         new_code_cell("def my_area(boxes):\n    raise NotImplementedError"),
         new_code_cell(
-            "exercises.check_area(my_area)", outputs=[new_output("stream", text="not attempted yet\n")]
+            "exercises.check_area(my_area)",
+            outputs=[new_output("stream", text="not attempted yet\n")],
         ),
         new_code_cell(
             "def my_area(boxes):\n    return 1",
@@ -337,8 +361,16 @@ BROKEN: list[tuple[Rule, str, Callable[[NotebookNode], object]]] = [
     (begins_with_title_and_time, "no title", lambda n: n.cells[0].update(source="In 5 minutes")),
     (begins_with_title_and_time, "no minutes", lambda n: n.cells[0].update(source="# A title")),
     (has_slide_types, "none", lambda n: n.cells[3].metadata.pop("slideshow")),
-    (has_slide_types, "unknown", lambda n: n.cells[3].metadata.slideshow.update(slide_type="Slide")),
-    (begins_with_setup_cell, "changed", lambda n: n.cells[1].update(source=n.cells[1].source + " ")),
+    (
+        has_slide_types,
+        "unknown",
+        lambda n: n.cells[3].metadata.slideshow.update(slide_type="Slide"),
+    ),
+    (
+        begins_with_setup_cell,
+        "changed",
+        lambda n: n.cells[1].update(source=n.cells[1].source + " "),
+    ),
     (begins_with_setup_cell, "not first", lambda n: n.cells.insert(0, new_code_cell("1"))),
     (has_address_from_pyproject, "no badges", lambda n: n.cells[0].update(source="# An example")),
     (
@@ -346,11 +378,19 @@ BROKEN: list[tuple[Rule, str, Callable[[NotebookNode], object]]] = [
         "other file",
         lambda n: n.cells[0].update(source=n.cells[0].source.replace("03", "04")),
     ),
-    (has_address_from_pyproject, "elsewhere", lambda n: n.cells[3].update(source=f"# {ADDRESS.repository}")),
+    (
+        has_address_from_pyproject,
+        "elsewhere",
+        lambda n: n.cells[3].update(source=f"# {ADDRESS.repository}"),
+    ),
     (is_executed_in_order, "gap", lambda n: n.cells[9].update(execution_count=12)),
     (is_executed_in_order, "not run", lambda n: n.cells[3].update(execution_count=None)),
     (is_small, "large", printing("x" * LARGEST_FILE)),
-    (ignores_little, "no assert", lambda n: n.cells[2].update(source="# NBVAL_IGNORE_OUTPUT\n1  # assert")),
+    (
+        ignores_little,
+        "no assert",
+        lambda n: n.cells[2].update(source="# NBVAL_IGNORE_OUTPUT\n1  # assert"),
+    ),
     (ignores_little, "two", lambda n: n.cells[3].update(source=n.cells[2].source)),
     (ignores_little, "skip", lambda n: n.cells[3].update(source="# NBVAL_SKIP\n1")),
     (ignores_little, "tag", lambda n: n.cells[3].metadata.update(tags=["nbval-ignore-output"])),
@@ -364,11 +404,19 @@ BROKEN: list[tuple[Rule, str, Callable[[NotebookNode], object]]] = [
         "model id",
         lambda n: n.cells[3].outputs[0].data.update({WIDGET: {"model_id": "1"}}),
     ),
-    (has_plain_metadata, "software", lambda n: n.cells[3].outputs[0].data.update({"image/png": noted_png()})),
+    (
+        has_plain_metadata,
+        "software",
+        lambda n: n.cells[3].outputs[0].data.update({"image/png": noted_png()}),
+    ),
     (has_unique_ids, "twice", lambda n: n.cells[3].update(id="cell-2")),
     (has_unique_ids, "none", lambda n: n.cells[3].pop("id")),
     (describes_figures, "none", lambda n: n.cells[3].outputs[0].update(metadata={})),
-    (describes_figures, "empty", lambda n: n.cells[3].outputs[0].metadata["image/png"].update(alt=" ")),
+    (
+        describes_figures,
+        "empty",
+        lambda n: n.cells[3].outputs[0].metadata["image/png"].update(alt=" "),
+    ),
     (
         redefines_nothing,
         "function",
@@ -405,7 +453,9 @@ BROKEN: list[tuple[Rule, str, Callable[[NotebookNode], object]]] = [
 
 
 @pytest.mark.parametrize(
-    ("rule", "change"), [(r, c) for r, _, c in BROKEN], ids=[f"{r.__name__}-{w}" for r, w, _ in BROKEN]
+    ("rule", "change"),
+    [(r, c) for r, _, c in BROKEN],
+    ids=[f"{r.__name__}-{w}" for r, w, _ in BROKEN],
 )
 def test_a_broken_notebook_fails(rule: Rule, change: Callable[[NotebookNode], object]) -> None:
     notebook = example()

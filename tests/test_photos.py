@@ -28,7 +28,9 @@ def test_shapes_and_types(picture):
     sample = picture.sample
     _, height, width = sample.image.shape
     count = len(sample.labels)
-    assert sample.image.dtype == torch.float32 and sample.image.min() >= 0 and sample.image.max() <= 1
+    assert (
+        sample.image.dtype == torch.float32 and sample.image.min() >= 0 and sample.image.max() <= 1
+    )
     assert sample.image.std() > 0.05
     assert sample.masks.shape == (count, height, width) and sample.masks.dtype == torch.bool
     assert sample.boxes.shape == (count, 4) and sample.boxes.dtype == torch.float32
@@ -50,7 +52,9 @@ def test_masks_are_disjoint_and_agree_with_the_maps(picture):
     things = [number for number in range(1, len(sample.class_names)) if number not in sample.stuff]
     assert set(sample.labels.tolist()) <= set(things)
     for number in things:
-        assert torch.equal(sample.masks[sample.labels == number].any(dim=0), sample.semantic == number)
+        assert torch.equal(
+            sample.masks[sample.labels == number].any(dim=0), sample.semantic == number
+        )
 
 
 def test_panoptic_is_masks_plus_stuff(picture):
@@ -166,7 +170,9 @@ def test_missing_package_names_the_command(monkeypatch, tmp_path, name, command)
 
 def corners():
     coordinate = st.floats(-3, 15).map(lambda number: round(number, 2))
-    return st.integers(3, 8).flatmap(lambda count: arrays(np.float64, (count, 2), elements=coordinate))
+    return st.integers(3, 8).flatmap(
+        lambda count: arrays(np.float64, (count, 2), elements=coordinate)
+    )
 
 
 @settings(deadline=None)
@@ -178,7 +184,9 @@ def test_polygon_mask_equals_skimage_away_from_edges(points):
     starts, ends = points, np.roll(points, -1, axis=0)
     along = ends - starts
     length = np.maximum((along**2).sum(axis=1), 1e-12)
-    for centre in differing:  # skimage takes every centre on an edge, ours only on left and upper edges
+    for (
+        centre
+    ) in differing:  # skimage takes every centre on an edge, ours only on left and upper edges
         t = np.clip(((centre - starts) * along).sum(axis=1) / length, 0, 1)
         assert np.hypot(*(starts + t[:, None] * along - centre).T).min() < 1e-6
 
@@ -231,7 +239,13 @@ def test_polygon_mask_bad_input(points, size, message):
 
 def square(label, x1, y1, x2, y2, group=None, **more):
     points = [[x1, y1], [x2, y1], [x2, y2], [x1, y2]]
-    return {"label": label, "points": points, "group_id": group, "shape_type": "polygon", "flags": {}} | more
+    return {
+        "label": label,
+        "points": points,
+        "group_id": group,
+        "shape_type": "polygon",
+        "flags": {},
+    } | more
 
 
 def write(path, *shapes):
@@ -324,22 +338,36 @@ def test_json_of_something_else(tmp_path, text):
 
 def test_wrong_size(tmp_path):
     path = write(tmp_path / "a.json", square("boat", 0, 0, 2, 2))
-    with pytest.raises(ValueError, match=r"^path: a.json was drawn on .* 4 x 6 .*, this one has 6 x 4"):
+    with pytest.raises(
+        ValueError, match=r"^path: a.json was drawn on .* 4 x 6 .*, this one has 6 x 4"
+    ):
         read_labelme(path, (6, 4))
 
 
 @pytest.mark.parametrize(
     "shapes, message",
     [
-        ([square("boat", 0, 0, 2, 2, shape_type="circle")], "shape_type: expected 'polygon', got 'circle'"),
-        ([square("boat", 0, 0, 2, 2, points=[[0, 0], [1, 1]])], "shape 0 .boat.: points: expected 3 corners"),
+        (
+            [square("boat", 0, 0, 2, 2, shape_type="circle")],
+            "shape_type: expected 'polygon', got 'circle'",
+        ),
+        (
+            [square("boat", 0, 0, 2, 2, points=[[0, 0], [1, 1]])],
+            "shape 0 .boat.: points: expected 3 corners",
+        ),
         ([square("boat", 0, 0, 2, 2, points=[[0, 0], [1, 1], [None, 3]])], "TypeError"),
         ([square("boat", 0, 0, 2, 2), square("sea", 0, 0, 6, 4)], "no pixel is visible: boat"),
         ([square("boat", 0, 0, 2, 2, points=[[0, 0], [1, 1], ["x", 3]])], "could not convert"),
-        ([square("boat", 0, 0, 2, 2, points=[[0, 0], [1, 1], [3]])], "shape 0 .boat.: points: expected two"),
+        (
+            [square("boat", 0, 0, 2, 2, points=[[0, 0], [1, 1], [3]])],
+            "shape 0 .boat.: points: expected two",
+        ),
         ([{"label": "boat"}], "KeyError: 'shape_type'"),
         ([square("boat", 7, 0, 9, 2)], "no pixel is visible: boat"),
-        ([square("sea", 0, 0, 6, 4, **STUFF), square("sea", 0, 0, 2, 2)], "sea both as thing and as stuff"),
+        (
+            [square("sea", 0, 0, 6, 4, **STUFF), square("sea", 0, 0, 2, 2)],
+            "sea both as thing and as stuff",
+        ),
     ],
 )
 def test_malformed_shapes(tmp_path, shapes, message):

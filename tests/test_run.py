@@ -32,7 +32,9 @@ FORMULA = r"For $a < b$: $$\mathcal{L} = \sum_i \frac{|A \cap B|}{|A \cup B|}$$"
 
 def lesson(*sources: str, title: str = "A title with `code`") -> NotebookNode:
     """A notebook with an opening, the given code cells and a solution."""
-    opening = f"# {title}\n\n[Open in Colab](https://example.org)\n\nWhat is *here*? More, in 7 minutes."
+    opening = (
+        f"# {title}\n\n[Open in Colab](https://example.org)\n\nWhat is *here*? More, in 7 minutes."
+    )
     cells = [
         new_markdown_cell(opening),
         new_markdown_cell(FORMULA),
@@ -76,7 +78,9 @@ def site(course: Path) -> tuple[Path, subprocess.CompletedProcess]:
 
 def test_the_table(site: tuple[Path, subprocess.CompletedProcess]) -> None:
     printed = site[1].stdout
-    assert re.search(r"^00_good +3/3 cells +\d+ s$", printed, re.MULTILINE), printed + site[1].stderr
+    assert re.search(r"^00_good +3/3 cells +\d+ s$", printed, re.MULTILINE), (
+        printed + site[1].stderr
+    )
     assert re.search(r"^01_failing +1/3 cells", printed, re.MULTILINE)
     assert re.search(r"^00_good +[\d.]+ +\d+ +3 +1 +60 s, 2048 MB +ok$", printed, re.MULTILINE)
     assert re.search(r"^02_dying .* failed$", printed, re.MULTILINE)
@@ -97,7 +101,9 @@ def test_the_pages_need_no_network(site: tuple[Path, subprocess.CompletedProcess
 
 def test_a_page(site: tuple[Path, subprocess.CompletedProcess]) -> None:
     text = (site[0] / "00_good.html").read_text(encoding="utf-8")
-    assert "an &quot;empty&quot; &lt;plot&gt;" in text or """alt='an "empty" &lt;plot&gt;'""" in text
+    assert (
+        "an &quot;empty&quot; &lt;plot&gt;" in text or """alt='an "empty" &lt;plot&gt;'""" in text
+    )
     body = text[text.index("<main>") :]
     assert body.count("<math") == 2 and "<mfrac>" in body and "$" not in body
     assert re.search(r'<details class="solution">.*hidden.*</details>', text, re.DOTALL)
@@ -109,7 +115,14 @@ def test_a_page(site: tuple[Path, subprocess.CompletedProcess]) -> None:
 
 def test_the_index(site: tuple[Path, subprocess.CompletedProcess]) -> None:
     text = (site[0] / "index.html").read_text(encoding="utf-8")
-    for expected in ("A title with code", "What is here?", "7 minutes", "runs in", "✗ failed", "image/png"):
+    for expected in (
+        "A title with code",
+        "What is here?",
+        "7 minutes",
+        "runs in",
+        "✗ failed",
+        "image/png",
+    ):
         assert expected in text
     assert "example.org" not in text and "More" not in text
 
@@ -132,7 +145,9 @@ def test_storing(course: Path, tmp_path: Path) -> None:
 def test_stored_outputs_are_tidy(tmp_path: Path) -> None:
     path = tmp_path / "00_good.ipynb"
     notebook = lesson(DRAW, MOVE, "print(1)\nprint(2)\n3")
-    notebook.metadata = NotebookNode(widgets={}, language_info={"version": "3.9"}, course={"trains": True})
+    notebook.metadata = NotebookNode(
+        widgets={}, language_info={"version": "3.9"}, course={"trains": True}
+    )
     ids = [cell.id for cell in notebook.cells]
     nbformat.write(notebook, path)
     assert store(path) is None
@@ -147,9 +162,14 @@ def test_stored_outputs_are_tidy(tmp_path: Path) -> None:
     assert Image.open(io.BytesIO(base64.b64decode(drawn[0].data["image/png"]))).info == {}
     assert drawn[0].metadata["image/png"]["alt"] == 'an "empty" <plot>'
     assert moved[0].metadata == {"widget": True} and list(moved[0].data) == ["text/plain"]
-    assert [output.get("text", output.get("data")) for output in printed] == ["1\n2\n", {"text/plain": "3"}]
+    assert [output.get("text", output.get("data")) for output in printed] == [
+        "1\n2\n",
+        {"text/plain": "3"},
+    ]
     assert [cell.execution_count for cell in notebook.cells[2:]] == [1, 2, 3, 4]
-    assert nbformat.writes(tidy(nbformat.read(path, as_version=4))) + "\n" == path.read_text(encoding="utf-8")
+    assert nbformat.writes(tidy(nbformat.read(path, as_version=4))) + "\n" == path.read_text(
+        encoding="utf-8"
+    )
 
 
 @pytest.mark.parametrize("colours", [2, 256, 257, 4096])
@@ -210,7 +230,10 @@ def test_renewing_the_address() -> None:
     assert renew(notebook, "00_x.ipynb", moved)
     text = nbformat.writes(notebook)
     assert "something/" not in text and "imgviz" not in text and text.count("Open in Colab") == 1
-    assert "https://colab.research.google.com/github/someone/else/blob/main/notebooks/00_x.ipynb" in text
+    assert (
+        "https://colab.research.google.com/github/someone/else/blob/main/notebooks/00_x.ipynb"
+        in text
+    )
 
 
 def test_a_new_notebook_gets_badges_below_its_title() -> None:
@@ -231,7 +254,10 @@ def test_address_command(course: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["[project]\n", '[project.urls]\nRepository = "https://gitlab.com/a/b"\n[tool.course]\nno-deps = []\n'],
+    [
+        "[project]\n",
+        '[project.urls]\nRepository = "https://gitlab.com/a/b"\n[tool.course]\nno-deps = []\n',
+    ],
 )
 def test_bad_addresses(tmp_path: Path, text: str) -> None:
     pyproject = tmp_path / "pyproject.toml"
@@ -241,13 +267,17 @@ def test_bad_addresses(tmp_path: Path, text: str) -> None:
 
 
 def run_setup_cell(folder: Path, pip: str) -> subprocess.CompletedProcess:
-    """The set-up cell in a Python that has no packages but torch's name and a `pip` made of one text."""
+    """The set-up cell in a Python without packages, but torch's name and a `pip` of one text."""
     (folder / "pip").mkdir()
     (folder / "pip" / "__init__.py").touch()
     (folder / "pip" / "__main__.py").write_text(pip)
     (folder / "torch-2.6.0+cu124.dist-info").mkdir()
-    (folder / "torch-2.6.0+cu124.dist-info" / "METADATA").write_text("Name: torch\nVersion: 2.6.0+cu124\n")
-    show = "try:\n    exec(cell)\nexcept Exception as error:\n    print(*error._render_traceback_())"
+    (folder / "torch-2.6.0+cu124.dist-info" / "METADATA").write_text(
+        "Name: torch\nVersion: 2.6.0+cu124\n"
+    )
+    show = (
+        "try:\n    exec(cell)\nexcept Exception as error:\n    print(*error._render_traceback_())"
+    )
     code = f"cell = {setup_source(ADDRESS)!r}\n{show}"
     return subprocess.run(
         [sys.executable, "-S", "-c", code],
@@ -287,15 +317,17 @@ def test_setup_cell_uses_the_installed_course(tmp_path: Path) -> None:
 def test_setup_cell_says_in_one_line_what_to_do(tmp_path: Path, reason: str) -> None:
     result = run_setup_cell(tmp_path, f'import sys\nsys.exit("Trying\\n" + {reason!r})')
     assert result.stdout == (
-        "Set-up stopped: make sure of a network and of Python 3.11 or newer, then run this cell again. "
-        f"pip says: {reason}\n"
+        "Set-up stopped: make sure of a network and of Python 3.11 or newer, then run this cell "
+        f"again. pip says: {reason}\n"
     )
     assert result.stderr == ""
 
 
 def test_jupyter_shows_that_line_only(tmp_path: Path) -> None:
     text = setup_source(ADDRESS)
-    text = text.replace('"course_utils")', '"no_such_package")').replace('"pip", "install"', '"no_such_pip"')
+    text = text.replace('"course_utils")', '"no_such_package")').replace(
+        '"pip", "install"', '"no_such_pip"'
+    )
     execution = execute(lesson(text), tmp_path)
     assert execution.problem.startswith("In [1]: SetupProblem: make sure of a network")
     traceback = execution.notebook.cells[2].outputs[0].traceback

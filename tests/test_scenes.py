@@ -133,7 +133,9 @@ def test_semantic_and_panoptic_maps_agree_with_the_masks(scenes):
         for label, mask in zip(scenes.labels[number].tolist(), scenes.masks[number], strict=True):
             if label:
                 seen.append(label)
-                assert set(scenes.panoptic[number][mask].tolist()) == {1000 * label + seen.count(label)}
+                assert set(scenes.panoptic[number][mask].tolist()) == {
+                    1000 * label + seen.count(label)
+                }
                 expected[mask] = 0
         stuff = scenes.panoptic[number][~scenes.masks[number].any(dim=0)]
         assert set(stuff.tolist()) <= {1000 * label for label in STUFF}
@@ -169,7 +171,12 @@ def test_people_who_are_wholly_in_front_show_most_points(scenes):
 
 
 def test_names():
-    assert len(CLASS_NAMES) == 9 and [CLASS_NAMES[k] for k in THINGS] == ["cat", "dog", "car", "person"]
+    assert len(CLASS_NAMES) == 9 and [CLASS_NAMES[k] for k in THINGS] == [
+        "cat",
+        "dog",
+        "car",
+        "person",
+    ]
     assert [CLASS_NAMES[k] for k in STUFF] == ["sky", "grass", "water", "tree"]
     assert len(KEYPOINT_NAMES) == 17 and len(SKELETON) == 19
     assert {k for limb in SKELETON for k in limb} == set(range(17))
@@ -178,7 +185,9 @@ def test_names():
 def test_classes_are_balanced_and_things_hide_each_other(scenes):
     counts = scenes.labels.flatten().bincount(minlength=5)[1:].float()
     assert (counts / counts.sum() > 0.18).all() and (counts / counts.sum() < 0.32).all()
-    boxes_meet = sum(" behind " in phrase or "hidden" in phrase for row in scenes.captions for phrase in row)
+    boxes_meet = sum(
+        " behind " in phrase or "hidden" in phrase for row in scenes.captions for phrase in row
+    )
     assert boxes_meet > 100
     share = scenes.semantic.flatten().bincount(minlength=9).float() / scenes.semantic.numel()
     assert (share[1:] > 0.015).all() and share[0] == 0
@@ -216,7 +225,9 @@ def test_one_scene_as_a_sample():
     sample, batch = make_scene(9, size=(64, 80)), make_scenes([9], size=(64, 80))
     n = int((batch.labels > 0).sum())
     assert len(sample.boxes) == len(sample.labels) == len(sample.masks) == len(sample.captions) == n
-    assert torch.equal(sample.image, batch.images[0]) and torch.equal(sample.masks, batch.masks[0, :n])
+    assert torch.equal(sample.image, batch.images[0]) and torch.equal(
+        sample.masks, batch.masks[0, :n]
+    )
     assert sample.class_names == CLASS_NAMES and sample.stuff == STUFF
 
 
@@ -248,9 +259,17 @@ def test_wrong_indices(arguments, error, message):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"size": (0, 64)}, ValueError, r"^size: expected \(height, width\) above zero, got \(0, 64\)$"),
+        (
+            {"size": (0, 64)},
+            ValueError,
+            r"^size: expected \(height, width\) above zero, got \(0, 64\)$",
+        ),
         ({"size": 64}, ValueError, r"^size: expected \(height, width\) above zero, got 64$"),
-        ({"size": (8, 64)}, ValueError, r"^size: expected at least 16 pixels each way, got \(8, 64\)$"),
+        (
+            {"size": (8, 64)},
+            ValueError,
+            r"^size: expected at least 16 pixels each way, got \(8, 64\)$",
+        ),
         ({"seed": -1}, ValueError, r"^seed: expected 0 <= seed < 2\*\*31, got -1$"),
         ({"seed": 0.5}, TypeError, "^seed: expected a whole number, got 0.5$"),
         ({"device": "cuda:99"}, ValueError, "^device: this machine has no device 'cuda:99'"),

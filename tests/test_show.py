@@ -39,7 +39,9 @@ def published(monkeypatch):
     """What would stand under the cell: a list of (bundle, metadata)."""
     outputs = []
     for module in (figures, source, widgets):
-        monkeypatch.setattr(module, "publish", lambda data, metadata=None: outputs.append((data, metadata)))
+        monkeypatch.setattr(
+            module, "publish", lambda data, metadata=None: outputs.append((data, metadata))
+        )
     return outputs
 
 
@@ -81,7 +83,9 @@ def example():
 
 
 def test_importing_the_package_draws_nothing():
-    code = "import sys, course_utils; sys.exit('matplotlib' in sys.modules or 'torch' in sys.modules)"
+    code = (
+        "import sys, course_utils; sys.exit('matplotlib' in sys.modules or 'torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
@@ -190,7 +194,10 @@ def test_masks_are_filled_and_outlined_on_pixel_edges(ax):
     np.testing.assert_allclose(fill[1, 1], [1, 0, 0, 0.5])
     np.testing.assert_allclose(fill[1, 2], [1 / 3, 0, 2 / 3, 0.75])  # blue over red
     assert fill[0].sum() == 0
-    edges = {tuple(map(tuple, edge.astype(int).tolist())) for edge in ax.collections[0].get_segments()[:6]}
+    edges = {
+        tuple(map(tuple, edge.astype(int).tolist()))
+        for edge in ax.collections[0].get_segments()[:6]
+    }
     assert edges == {
         ((1, 1), (2, 1)),
         ((2, 1), (3, 1)),
@@ -217,7 +224,9 @@ def test_label_map_colors_names_and_legend(ax):
     assert [patch.get_hatch() for patch in ax.patches] == ["///"]  # void is striped
     assert {text.get_text(): text.get_position() for text in ax.texts}["dog"] == (1.5, 1.5)
     ax.figure.draw_without_rendering()
-    assert not ax.get_legend().get_window_extent().overlaps(ax.get_window_extent().shrunk(0.99, 0.99))
+    assert (
+        not ax.get_legend().get_window_extent().overlaps(ax.get_window_extent().shrunk(0.99, 0.99))
+    )
 
 
 def test_label_map_over_a_picture_without_legend(ax):
@@ -235,7 +244,9 @@ def test_label_map_over_a_picture_without_legend(ax):
 
 @pytest.mark.parametrize("count", [0, 1, 7])
 def test_crops_stand_in_rows(count):
-    fig = show.plot_crops(torch.rand(count, 3, 8, 8), [f"crop {k}" for k in range(count)], columns=3)
+    fig = show.plot_crops(
+        torch.rand(count, 3, 8, 8), [f"crop {k}" for k in range(count)], columns=3
+    )
     assert [ax.get_title() for ax in fig.axes] == [f"crop {k}" for k in range(count)]
     assert all(len(ax.images) == 1 for ax in fig.axes)
     rows = {ax.get_subplotspec().rowspan.start for ax in fig.axes}
@@ -288,28 +299,64 @@ def test_keypoints_leave_out_absent_joints_and_dash_hidden_bones(ax):
     [
         (lambda: show.plot_image([1, 2]), TypeError, r"image: expected a torch.Tensor, got list"),
         (lambda: show.plot_image(torch.zeros(2, 4, 4)), ValueError, r"image: .*got \[2, 4, 4\]"),
-        (lambda: show.plot_image(torch.zeros(3, 4, 4).byte()), TypeError, "image: .*got torch.uint8"),
+        (
+            lambda: show.plot_image(torch.zeros(3, 4, 4).byte()),
+            TypeError,
+            "image: .*got torch.uint8",
+        ),
         (lambda: show.plot_boxes(torch.zeros(3, 5)), ValueError, r"boxes: expected shape \[n, 4\]"),
-        (lambda: show.plot_boxes(torch.zeros(2, 4), labels=["a"]), ValueError, "labels: expected 2.*got 1"),
-        (lambda: show.plot_boxes(torch.zeros(1, 4), labels=torch.tensor([1])), ValueError, "names: "),
+        (
+            lambda: show.plot_boxes(torch.zeros(2, 4), labels=["a"]),
+            ValueError,
+            "labels: expected 2.*got 1",
+        ),
+        (
+            lambda: show.plot_boxes(torch.zeros(1, 4), labels=torch.tensor([1])),
+            ValueError,
+            "names: ",
+        ),
         (
             lambda: show.plot_boxes(torch.zeros(1, 4), labels=torch.tensor([7]), names=["a"]),
             ValueError,
             "labels: .*got 7",
         ),
         (lambda: show.plot_boxes(torch.zeros(1, 4), scores=torch.zeros(2)), ValueError, "scores: "),
-        (lambda: show.plot_boxes(torch.zeros(2, 4), colors=["red"]), ValueError, "colors: expected 2"),
+        (
+            lambda: show.plot_boxes(torch.zeros(2, 4), colors=["red"]),
+            ValueError,
+            "colors: expected 2",
+        ),
         (lambda: show.plot_masks(torch.zeros(1, 4, 4)), TypeError, "masks: expected torch.bool"),
         (lambda: show.plot_masks(torch.zeros(4, 4).bool()), ValueError, r"masks: .*got \[4, 4\]"),
         (lambda: show.plot_label_map(torch.tensor([[3]]), ["a"]), ValueError, "semantic: .*are 3"),
         (lambda: show.plot_label_map(torch.zeros(2), ["a"]), ValueError, "semantic: "),
         (lambda: show.plot_crops(torch.zeros(2, 3, 4, 4), ["a"]), ValueError, "titles: expected 2"),
-        (lambda: show.plot_crops(torch.zeros(1, 3, 4, 4), ["a"], columns=0), ValueError, "columns: "),
-        (lambda: show.plot_box_targets(torch.ones(2, 4), torch.ones(1, 4)), ValueError, "targets: "),
-        (lambda: show.plot_box_targets(torch.ones(1, 4), torch.ones(1, 4)), ValueError, "proposals: .*width"),
-        (lambda: show.plot_grid(torch.zeros(3)), ValueError, r"matrix: expected shape \[h, w\], got \[3\]"),
+        (
+            lambda: show.plot_crops(torch.zeros(1, 3, 4, 4), ["a"], columns=0),
+            ValueError,
+            "columns: ",
+        ),
+        (
+            lambda: show.plot_box_targets(torch.ones(2, 4), torch.ones(1, 4)),
+            ValueError,
+            "targets: ",
+        ),
+        (
+            lambda: show.plot_box_targets(torch.ones(1, 4), torch.ones(1, 4)),
+            ValueError,
+            "proposals: .*width",
+        ),
+        (
+            lambda: show.plot_grid(torch.zeros(3)),
+            ValueError,
+            r"matrix: expected shape \[h, w\], got \[3\]",
+        ),
         (lambda: show.plot_keypoints(torch.zeros(1, 5, 3), []), ValueError, "keypoints: "),
-        (lambda: show.plot_keypoints(torch.zeros(1, 17, 3), [(0, 17)]), ValueError, "skeleton: .*17"),
+        (
+            lambda: show.plot_keypoints(torch.zeros(1, 17, 3), [(0, 17)]),
+            ValueError,
+            "skeleton: .*17",
+        ),
         (lambda: show.figure("a figure", "text"), TypeError, "fig_or_ax: .*got str"),
     ],
 )
@@ -468,12 +515,19 @@ def test_explore_moves_the_picture():
         bar, "A bar.", {"high_threshold": (0.0, 1.0, 0.05, 0.5), "kind": ["wide", "narrow"]}
     )
     slider, menu, picture = box.children
-    assert (slider.value, slider.description, slider.continuous_update) == (0.5, "high threshold", False)
+    assert (slider.value, slider.description, slider.continuous_update) == (
+        0.5,
+        "high threshold",
+        False,
+    )
     first = picture.value
-    assert first.startswith('<img alt="A bar (high threshold 0.5, kind wide)" src="data:image/png;base64,')
+    assert first.startswith(
+        '<img alt="A bar (high threshold 0.5, kind wide)" src="data:image/png;base64,'
+    )
     slider.value = 0.7
     assert (
-        "high threshold 0.7" in picture.value and picture.value.split("base64")[1] != first.split("base64")[1]
+        "high threshold 0.7" in picture.value
+        and picture.value.split("base64")[1] != first.split("base64")[1]
     )
     menu.value = "narrow"
     assert "kind narrow" in picture.value
@@ -482,15 +536,23 @@ def test_explore_moves_the_picture():
 
 
 def test_explore_says_what_went_wrong_and_recovers():
-    slider, picture = widgets.assemble(bar, "A bar.", {"high_threshold": (0.0, 1.0, 0.05, 0.5)}).children
+    slider, picture = widgets.assemble(
+        bar, "A bar.", {"high_threshold": (0.0, 1.0, 0.05, 0.5)}
+    ).children
     slider.value = 0.9
-    assert "ValueError: high_threshold: &lt;too&gt; high" in picture.value and "<img" not in picture.value
+    assert (
+        "ValueError: high_threshold: &lt;too&gt; high" in picture.value
+        and "<img" not in picture.value
+    )
     slider.value = 0.6
     assert picture.value.startswith("<img")
 
 
 def test_explore_displays_one_short_stable_text(published):
-    assert show.explore(bar, "A bar.", high_threshold=(0.0, 1.0, 0.1, 0.5), kind=["wide", "narrow"]) is None
+    assert (
+        show.explore(bar, "A bar.", high_threshold=(0.0, 1.0, 0.1, 0.5), kind=["wide", "narrow"])
+        is None
+    )
     [(data, _)] = published
     assert data["text/plain"] == "A widget to move: high threshold, kind"
     assert set(data) == {"text/plain", widgets.WIDGET_VIEW}

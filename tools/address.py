@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tools.notebooks import ROOT, code_cells, find, write
 
 TEMPLATE = ROOT / "tools" / "setup_cell.py"
+MARK = "# Set-up:"  # how the set-up cell begins
 BADGES = re.compile(r"^\[Open in Colab\]\(.*$", re.MULTILINE)
 GITHUB = re.compile(r"https://github\.com/[\w.-]+/[\w.-]+?")
 
@@ -34,7 +35,7 @@ def read_address(pyproject: Path = ROOT / "pyproject.toml") -> Address:
     """The address in `[project.urls] Repository` and the list in `[tool.course] no-deps`.
 
     Raises:
-        ValueError: one of them is missing, or the address is not of the form https://github.com/owner/name.
+        ValueError: one of them is missing, or the address is not like https://github.com/owner/name.
     """
     tables = tomllib.loads(pyproject.read_text(encoding="utf-8"))
     try:
@@ -45,7 +46,9 @@ def read_address(pyproject: Path = ROOT / "pyproject.toml") -> Address:
             f"{pyproject.name}: expected [project.urls] Repository and [tool.course] no-deps"
         ) from error
     if not GITHUB.fullmatch(repository):
-        raise ValueError(f"{pyproject.name}: expected https://github.com/owner/name, got {repository}")
+        raise ValueError(
+            f"{pyproject.name}: expected https://github.com/owner/name, got {repository}"
+        )
     return Address(repository, no_deps)
 
 
@@ -59,15 +62,17 @@ def setup_source(address: Address) -> str:
 def badges(address: Address, file_name: str) -> str:
     """The badge line of a notebook: plain links, which look right without a network."""
     path = f"blob/main/notebooks/{file_name}"
-    colab = address.repository.replace("https://github.com", "https://colab.research.google.com/github")
+    colab = address.repository.replace(
+        "https://github.com", "https://colab.research.google.com/github"
+    )
     return f"[Open in Colab]({colab}/{path}) · [See it on GitHub]({address.repository}/{path})"
 
 
 def renew(notebook: NotebookNode, file_name: str, address: Address) -> bool:
     """Bring the badge line and the set-up cell up to date, in place.
 
-    The badge line goes below the title where there is none yet; the set-up cell, known by its first
-    line, goes before the first code cell.
+    The badge line goes below the title where there is none yet; the set-up cell, known by how it
+    begins, goes before the first code cell.
 
     Returns:
         Whether anything changed.
@@ -85,9 +90,12 @@ def renew(notebook: NotebookNode, file_name: str, address: Address) -> bool:
         title, _, rest = first.source.partition("\n")
         first.source = f"{title}\n\n{line}\n\n{rest.lstrip()}".rstrip()
     source = setup_source(address)
-    known = next((c for c in code_cells(notebook) if c.source.startswith(source.splitlines()[0])), None)
+    cells = (cell for cell in code_cells(notebook) if cell.source.startswith(MARK))
+    known = next(cells, None)
     if known is None:
-        place = next((i for i, c in enumerate(notebook.cells) if c.cell_type == "code"), len(notebook.cells))
+        place = next(
+            (i for i, c in enumerate(notebook.cells) if c.cell_type == "code"), len(notebook.cells)
+        )
         slide = {"slideshow": {"slide_type": "skip"}}
         known = nbformat.v4.new_code_cell(source, id="set-up", metadata=slide)
         notebook.cells.insert(place, known)

@@ -37,7 +37,8 @@ VENV = os.path.join(ROOT, ".venv")
 LOG = os.path.join(VENV, "install.log")
 STAMP = os.path.join(VENV, "stamp")
 VERSION = "{}.{}".format(*sys.version_info[:2])
-BASE = getattr(sys, "_base_executable", sys.executable)  # this may run inside the very .venv it remakes
+# Not sys.executable: this may run inside the very .venv that it remakes.
+BASE = getattr(sys, "_base_executable", sys.executable)
 if os.name == "nt":
     PYTHON = os.path.join(VENV, "Scripts", "python.exe")
     SITE = os.path.join(VENV, "Lib", "site-packages")
@@ -101,8 +102,8 @@ def is_ready():
 
 def is_sound():
     """Whether `.venv` was made here by this version of Python, and still starts and has pip."""
-    if VENV not in read(os.path.join(VENV, "pyvenv.cfg")):  # a folder that was moved keeps its old paths
-        return False
+    if VENV not in read(os.path.join(VENV, "pyvenv.cfg")):
+        return False  # a folder that was moved keeps its old paths
     question = "import pip, sys; print('{}.{}'.format(*sys.version_info[:2]))"
     try:
         answer = subprocess.run([PYTHON, "-I", "-c", question], capture_output=True, text=True)
@@ -136,8 +137,8 @@ def sweep():
     """Remove what a killed pip left half-installed and would otherwise take for installed."""
     for name in os.listdir(SITE):
         path = os.path.join(SITE, name)
-        unfinished = name.endswith(".dist-info") and not os.path.exists(os.path.join(path, "RECORD"))
-        if unfinished or name.startswith("~"):
+        recorded = os.path.exists(os.path.join(path, "RECORD"))
+        if (name.endswith(".dist-info") and not recorded) or name.startswith("~"):
             shutil.rmtree(path)
 
 
@@ -201,7 +202,8 @@ def install():
     step(
         "a first import",
         [PYTHON, "-I", "-c", "import torch, torchvision, course_utils"],
-        "The packages were installed, but do not import. Remove .venv and run this again. Details: " + LOG,
+        "The packages were installed, but do not import. Remove .venv and run this again. Details: "
+        + LOG,
     )
 
 

@@ -44,7 +44,7 @@ class Execution(NamedTuple):
 
 
 def find(names: list[str] = ()) -> list[Path]:
-    """The notebooks of the course in lecture order: all, or those whose file names begin with `names`."""
+    """The notebooks in lecture order: all, or those whose file names begin with one of `names`."""
     everything = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
     for name in names:
         if not any(path.name.startswith(name) for path in everything):
@@ -61,8 +61,8 @@ def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
 def running(notebook: NotebookNode, folder: Path) -> Iterator[NotebookClient]:
     """A client with a fresh kernel that works in `folder`; the kernel ends with the block.
 
-    `store`, `make run` and the tests all execute cells through it, so that what one of them stores is
-    what the others see: outputs cleared or updated by a cell, and those captured by a widget, included.
+    `store`, `make run` and the tests all execute cells through it, so that what one of them stores
+    is what the others see: outputs that a cell clears and those that a widget captures, included.
     """
     client = NotebookClient(
         notebook,
@@ -81,12 +81,16 @@ def running(notebook: NotebookNode, folder: Path) -> Iterator[NotebookClient]:
         force_raise_errors=True,
     )
     client.reset_execution_trackers()
-    with client.setup_kernel(env=os.environ | {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}):
+    with client.setup_kernel(
+        env=os.environ | {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    ):
         yield client
 
 
 def execute(
-    notebook: NotebookNode, folder: Path, report: Callable[[int, float], None] = lambda done, seconds: None
+    notebook: NotebookNode,
+    folder: Path,
+    report: Callable[[int, float], None] = lambda done, seconds: None,
 ) -> Execution:
     """Run every code cell of `notebook` (changed in place) until the end or the first error.
 
@@ -96,7 +100,7 @@ def execute(
         report: called ten times a second with the number of code cells done and the seconds passed.
 
     Returns:
-        The notebook with its new outputs, the seconds and the memory it took, and the problem if any.
+        The notebook with its new outputs, the seconds and memory it took, and the problem if any.
     """
     started, done, peak, finished = time.monotonic(), 0, 0, threading.Event()
 
@@ -146,8 +150,8 @@ def _memory_of_children() -> int:
 def tidy(notebook: NotebookNode) -> NotebookNode:
     """Take out, in place, what differs from run to run or machine to machine and says nothing.
 
-    Kept: sources, ids, tags, slide types, outputs with their alt texts. Gone: widget state and model ids
-    (a widget's output keeps its text), timings, the versions of Python and of the drawing library.
+    Kept: sources, ids, tags, slide types, outputs with their alt texts. Gone: widget state and
+    model ids (a widget's output keeps its text), timings, versions of Python and matplotlib.
     """
     notebook.metadata = NotebookNode(
         {key: value for key, value in notebook.metadata.items() if key in KEPT_OF_NOTEBOOK},
@@ -166,7 +170,7 @@ def tidy(notebook: NotebookNode) -> NotebookNode:
 
 
 def without_widgets(outputs: list[NotebookNode]) -> list[NotebookNode]:
-    """The outputs, changed in place: a widget (its model id is new each time) leaves a mark and its text."""
+    """The outputs, changed in place: a widget, whose id is new each time, leaves its text."""
     for output in outputs:
         if output.get("data", {}).pop(WIDGET, None):
             output.metadata["widget"] = True
@@ -191,7 +195,7 @@ def smaller_png(encoded: str) -> str:
 
 
 def write(path: Path, notebook: NotebookNode) -> None:
-    """Replace the file at once: whoever reads it sees the old notebook or the new one, never a half."""
+    """Replace the file at once: a reader sees the old notebook or the new one, never a half."""
     nbformat.validate(notebook)
     part = path.with_suffix(".part")
     part.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")

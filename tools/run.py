@@ -1,7 +1,7 @@
 """Run the course: execute every notebook in order and write the pages to build/site/index.html.
 
-The notebooks themselves stay as they are. At the end comes a table of what each took against its budget;
-the exit status is 1 if one failed.
+The notebooks themselves stay as they are. At the end comes a table of what each took against its
+budget; the exit status is 1 if one failed.
 """
 
 import base64
@@ -80,7 +80,9 @@ def row(name: str, execution: Execution) -> Row:
         budget = SECONDS_WITH_TRAINING
     megabytes = execution.peak_bytes / 2**20
     over = execution.seconds > budget or megabytes > MEGABYTES
-    pictures = [out for c in code_cells(notebook) for out in c.outputs if "image/png" in out.get("data", {})]
+    pictures = [
+        out for c in code_cells(notebook) for out in c.outputs if "image/png" in out.get("data", {})
+    ]
     alt = pictures[0].get("metadata", {}).get("image/png", {}).get("alt", "") if pictures else ""
     return Row(
         name,
@@ -162,9 +164,13 @@ def index(rows: list[Row]) -> str:
     return environment.get_template("index.html.j2").render(rows=rows)
 
 
-def page(notebook: NotebookNode, name: str, previous: str | None = None, following: str | None = None) -> str:
+def page(
+    notebook: NotebookNode, name: str, previous: str | None = None, following: str | None = None
+) -> str:
     """An executed notebook as one HTML file that needs neither scripts nor a network."""
-    exporter = Exporter(template_name="page", extra_template_basedirs=[str(TEMPLATES)], theme="light")
+    exporter = Exporter(
+        template_name="page", extra_template_basedirs=[str(TEMPLATES)], theme="light"
+    )
     resources = {
         "metadata": {"name": introduction(notebook, name)[0]},
         "previous": previous,

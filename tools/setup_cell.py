@@ -1,4 +1,4 @@
-# Set-up: uses the installed course, or installs it (Colab) beside what is there, which stays as it is.
+# Set-up: uses the installed course, or installs it (Colab) beside what is there, which stays.
 import importlib.util
 import subprocess
 import sys
@@ -11,11 +11,14 @@ class SetupProblem(Exception):
 
 
 if importlib.util.find_spec("course_utils") is None:
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"]
-    kept = [f"{d.name}=={d.version}" for d in distributions() if d.name in ("torch", "torchvision", "numpy")]
-    for packages in (["{repository}/archive/refs/heads/main.zip", *kept], ["--no-deps", "{no_deps}"]):
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    there = {found.name: found.version for found in distributions()}
+    kept = [f"{n}=={v}" for n, v in there.items() if n in ("torch", "torchvision", "numpy")]
+    course = "{repository}/archive/refs/heads/main.zip"
+    beside = ["--no-deps", "{no_deps}"]
+    for packages in ([course, *kept], beside):
         if (done := subprocess.run([*pip, *packages], capture_output=True, text=True)).returncode:
-            reason = (done.stderr.strip() or "no reason given").splitlines()[-1]
+            reason = done.stderr.strip().rpartition("\n")[2]
             needs = "make sure of a network and of Python 3.11 or newer, then run this cell again"
             raise SetupProblem(f"{needs}. pip says: {reason}")
     importlib.invalidate_caches()

@@ -26,7 +26,8 @@ def check_shape(name: str, tensor: Tensor, *shape: int | str) -> None:
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name}: expected a torch.Tensor, got {type(tensor).__name__}")
     fits = tensor.ndim == len(shape) and all(
-        isinstance(want, str) or want == size for want, size in zip(shape, tensor.shape, strict=True)
+        isinstance(want, str) or want == size
+        for want, size in zip(shape, tensor.shape, strict=True)
     )
     if not fits:
         wanted = ", ".join(str(want) for want in shape)
@@ -60,7 +61,9 @@ def check_boxes(name: str, boxes: Tensor) -> None:
     ordered = boxes[:, :2] <= boxes[:, 2:]
     if not ordered.all():
         row = int(ordered.all(dim=1).int().argmin())
-        raise ValueError(f"{name}: expected x1 <= x2 and y1 <= y2, but row {row} is {boxes[row].tolist()}")
+        raise ValueError(
+            f"{name}: expected x1 <= x2 and y1 <= y2, but row {row} is {boxes[row].tolist()}"
+        )
 
 
 def check_floating(name: str, tensor: Tensor) -> None:

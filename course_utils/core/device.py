@@ -23,5 +23,7 @@ def get_device(name: str | None = None) -> torch.device:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"name: this machine has no device {name!r}; leave it out to choose one") from error
+        raise ValueError(
+            f"name: this machine has no device {name!r}; leave it out to choose one"
+        ) from error
     return torch.device(name)

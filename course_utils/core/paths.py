@@ -23,5 +23,7 @@ def data_path(*parts: str) -> Path:
     root = installed if installed.is_dir() else package.parent / "data"
     path = root.joinpath(*parts)
     if not path.exists():
-        raise FileNotFoundError(f"no shipped file {'/'.join(parts)} in {root}; reinstall the course")
+        raise FileNotFoundError(
+            f"no shipped file {'/'.join(parts)} in {root}; reinstall the course"
+        )
     return path

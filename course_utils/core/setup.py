@@ -1,7 +1,6 @@
 """The line that every notebook begins with."""
 
 import importlib
-import sys
 
 
 def ready() -> None:
@@ -12,13 +11,12 @@ def ready() -> None:
     >>> ready()
     Ready: Python, torch, torchvision and course_utils work together here.
     """
-    if sys.version_info < (3, 11):
-        print(f"Not ready: the course needs Python 3.11 or newer, this is {sys.version.split()[0]}.")
-        return
     for name in ("torch", "torchvision", "matplotlib", "ipywidgets"):
         try:
             importlib.import_module(name)
         except Exception as error:  # torchvision raises RuntimeError when it does not fit torch
-            print(f"Not ready: importing {name} failed ({error}). Run `pip install {name}`, then restart.")
+            print(
+                f"Not ready: importing {name} failed ({error}). Run `pip install {name}`, then restart."
+            )
             return
     print("Ready: Python, torch, torchvision and course_utils work together here.")

@@ -36,7 +36,10 @@ def direction(degrees: Number) -> Point:
     quarter = degrees * (3.14159265 / 720)
     square = quarter * quarter
     tangent = quarter * (1 + square * (1 / 3 + square * (2 / 15 + square * 0.06)))
-    sine, cosine = 2 * tangent / (1 + tangent * tangent), (1 - tangent * tangent) / (1 + tangent * tangent)
+    sine, cosine = (
+        2 * tangent / (1 + tangent * tangent),
+        (1 - tangent * tangent) / (1 + tangent * tangent),
+    )
     return 2 * sine * cosine, sine * sine - cosine * cosine
 
 
@@ -60,7 +63,11 @@ class Canvas:
     """
 
     def __init__(
-        self, x: Float[Tensor, "n w"], y: Float[Tensor, "n h"], unit: Float[Tensor, " n"], thinnest: float
+        self,
+        x: Float[Tensor, "n w"],
+        y: Float[Tensor, "n h"],
+        unit: Float[Tensor, " n"],
+        thinnest: float,
     ):
         self.x, self.y, self.unit = x[:, None, :], y[:, :, None], unit[:, None, None]
         self.thinnest = thinnest / self.unit
@@ -75,7 +82,12 @@ class Canvas:
         """The part of the canvas above this height, to paint a head faster; shapes must end well above it."""
         rows = int((self.y > height).any(dim=0).sum())
         part = Canvas.__new__(Canvas)
-        part.x, part.y, part.unit, part.thinnest = self.x, self.y[:, :rows], self.unit, self.thinnest
+        part.x, part.y, part.unit, part.thinnest = (
+            self.x,
+            self.y[:, :rows],
+            self.unit,
+            self.thinnest,
+        )
         part.rgba, part.distance = self.rgba[:, :, :rows], self.distance[:, :rows]
         return part
 
@@ -87,7 +99,9 @@ class Canvas:
         slope = ((slope_x * slope_x + 1e-12) + slope_y * slope_y).sqrt_()
         return ((x * x - 1) + y * y).div_(slope)
 
-    def stroke(self, start: Point, end: Point, r_start: Number, r_end: Number) -> Float[Tensor, "n h w"]:
+    def stroke(
+        self, start: Point, end: Point, r_start: Number, r_end: Number
+    ) -> Float[Tensor, "n h w"]:
         """Distance to a line with round ends, as thick as `r_start` at one end and `r_end` at the other."""
         x, y = self.x - _plane(start[0]), self.y - _plane(start[1])
         run, rise = _plane(end[0] - start[0]), _plane(end[1] - start[1])
@@ -97,7 +111,9 @@ class Canvas:
         away = off_x.mul_(off_x).add_(off_y.mul_(off_y)).sqrt_()
         return away.sub_(along.mul_(_plane(r_end - r_start)).add_(_plane(r_start)))
 
-    def limb(self, start: Point, end: Point, r_start: Number, r_end: Number) -> Float[Tensor, "n h w"]:
+    def limb(
+        self, start: Point, end: Point, r_start: Number, r_end: Number
+    ) -> Float[Tensor, "n h w"]:
         """A stroke that stays thick enough to be seen in a small picture."""
         thinnest = self.thinnest[:, 0, 0]
         return self.stroke(start, end, thinnest.clamp(min=r_start), thinnest.clamp(min=r_end))

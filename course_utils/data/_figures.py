@@ -93,12 +93,17 @@ def draw_cat(canvas: Canvas, dice: Dice, coat: Int64[Tensor, " n"]) -> None:
     ]
     for k in range(3):
         canvas.paint(
-            canvas.limb(bends[k], bends[k + 1], 0.058 - 0.004 * k, 0.054 - 0.004 * k), fur if k < 2 else dark
+            canvas.limb(bends[k], bends[k + 1], 0.058 - 0.004 * k, 0.054 - 0.004 * k),
+            fur if k < 2 else dark,
         )
     # legs on the far side, body, legs on the near side
     far = fur * 0.78
-    canvas.paint(canvas.limb((pose(-0.14, -0.24), 0.25), (pose(-0.19, -0.22) - step, 0.05), 0.06, 0.05), far)
-    canvas.paint(canvas.limb((pose(0.14, 0.16), 0.25), (pose(0.19, 0.14) + step, 0.05), 0.06, 0.05), far)
+    canvas.paint(
+        canvas.limb((pose(-0.14, -0.24), 0.25), (pose(-0.19, -0.22) - step, 0.05), 0.06, 0.05), far
+    )
+    canvas.paint(
+        canvas.limb((pose(0.14, 0.16), 0.25), (pose(0.19, 0.14) + step, 0.05), 0.06, 0.05), far
+    )
     body = canvas.limb(
         (pose(0.0, -0.30), pose(0.20, 0.42)),
         (pose(0.0, 0.22), pose(0.54, 0.44)),
@@ -113,7 +118,10 @@ def draw_cat(canvas: Canvas, dice: Dice, coat: Int64[Tensor, " n"]) -> None:
         canvas.paint(torch.maximum(stripe, body), dark)
     chest = canvas.ellipse((pose(0.0, 0.37), pose(0.42, 0.42)), pose(0.085, 0.09), pose(0.15, 0.12))
     canvas.paint(torch.maximum(chest, body), pale)
-    legs = ((pose(-0.065, -0.34), pose(-0.075, -0.36) + step), (pose(0.065, 0.26), pose(0.075, 0.27) - step))
+    legs = (
+        (pose(-0.065, -0.34), pose(-0.075, -0.36) + step),
+        (pose(0.065, 0.26), pose(0.075, 0.27) - step),
+    )
     for hip, paw in legs:
         canvas.paint(canvas.limb((hip, 0.32), (paw, 0.06), 0.07, 0.055), fur * 0.92)
         canvas.paint(canvas.ellipse((paw, 0.035), 0.07, 0.04), pale)
@@ -121,8 +129,16 @@ def draw_cat(canvas: Canvas, dice: Dice, coat: Int64[Tensor, " n"]) -> None:
     canvas = canvas.above(0.38)
     x, y = pose(0.0, 0.40) + sway, pose(0.755, 0.68)
     for side in (-1, 1):
-        ear = [(x + side * 0.20, y + 0.02), (x + side * 0.185, y + 0.29), (x + side * 0.03, y + 0.13)]
-        fold = [(x + side * 0.165, y + 0.08), (x + side * 0.165, y + 0.225), (x + side * 0.075, y + 0.14)]
+        ear = [
+            (x + side * 0.20, y + 0.02),
+            (x + side * 0.185, y + 0.29),
+            (x + side * 0.03, y + 0.13),
+        ]
+        fold = [
+            (x + side * 0.165, y + 0.08),
+            (x + side * 0.165, y + 0.225),
+            (x + side * 0.075, y + 0.14),
+        ]
         canvas.paint(canvas.polygon(*ear[::-side]), fur)
         canvas.paint(canvas.polygon(*fold[::-side]), inner)
     head = canvas.ellipse((x, y), 0.215, 0.175)
@@ -160,8 +176,12 @@ def draw_dog(canvas: Canvas, dice: Dice, coat: Int64[Tensor, " n"]) -> None:
         fur,
     )
     far = fur * 0.76
-    canvas.paint(canvas.limb((pose(0.10, -0.24), 0.40), (pose(0.10, -0.20) - step, 0.05), 0.075, 0.055), far)
-    canvas.paint(canvas.limb((pose(0.06, 0.14), 0.40), (pose(0.06, 0.12) + step, 0.05), 0.075, 0.055), far)
+    canvas.paint(
+        canvas.limb((pose(0.10, -0.24), 0.40), (pose(0.10, -0.20) - step, 0.05), 0.075, 0.055), far
+    )
+    canvas.paint(
+        canvas.limb((pose(0.06, 0.14), 0.40), (pose(0.06, 0.12) + step, 0.05), 0.075, 0.055), far
+    )
     body = canvas.limb(
         (pose(-0.14, -0.28), pose(0.235, 0.50)),
         (pose(0.10, 0.22), pose(0.56, 0.52)),
@@ -228,13 +248,19 @@ def draw_car(canvas: Canvas, dice: Dice, paint: Int64[Tensor, " n"]) -> None:
     low, high = 0.05, roof - 0.035
     canvas.paint(
         canvas.polygon(
-            (rear + low, sill), (rear_top + 0.015, high), (middle - 0.018, high), (middle - 0.018, sill)
+            (rear + low, sill),
+            (rear_top + 0.015, high),
+            (middle - 0.018, high),
+            (middle - 0.018, sill),
         ),
         glass,
     )
     canvas.paint(
         canvas.polygon(
-            (middle + 0.018, sill), (middle + 0.018, high), (front_top - 0.01, high), (front - 0.05, sill)
+            (middle + 0.018, sill),
+            (middle + 0.018, high),
+            (front_top - 0.01, high),
+            (front - 0.05, sill),
         ),
         glass,
     )
@@ -243,8 +269,12 @@ def draw_car(canvas: Canvas, dice: Dice, paint: Int64[Tensor, " n"]) -> None:
     canvas.paint(torch.maximum(canvas.box((0.0, 0.115), 0.5, 0.028, 0.0), body), colour * 0.66)
     canvas.paint(canvas.box((middle + 0.06, 0.235), 0.025, 0.008, 0.006), colour * 0.55)
     canvas.paint(canvas.box((middle, 0.21), 0.005, 0.065, 0.0), colour * 0.72)
-    canvas.paint(torch.maximum(canvas.ellipse((0.465, 0.225), 0.04, 0.032), body), _one("fff4bf", colour))
-    canvas.paint(torch.maximum(canvas.ellipse((-0.49, 0.23), 0.032, 0.034), body), _one("b3202a", colour))
+    canvas.paint(
+        torch.maximum(canvas.ellipse((0.465, 0.225), 0.04, 0.032), body), _one("fff4bf", colour)
+    )
+    canvas.paint(
+        torch.maximum(canvas.ellipse((-0.49, 0.23), 0.032, 0.034), body), _one("b3202a", colour)
+    )
     for x in (-0.29, 0.29):
         arch = canvas.ellipse((x, 0.10), 0.122, 0.122)
         canvas.paint(torch.maximum(arch, body), ink)
@@ -266,7 +296,10 @@ def draw_person(
     hair = palette(*HAIRS, device=device)[dice.pick(len(HAIRS))]
     legwear = palette(*TROUSERS, device=device)[dice.pick(len(TROUSERS))]
     hat = palette(*BRIGHT, device=device)[dice.pick(len(BRIGHT))]
-    ink, shoe = _one("231d1c", cloth), palette("2b2a2e", "f0efec", "7a3b2e", device=device)[dice.pick(3)]
+    ink, shoe = (
+        _one("231d1c", cloth),
+        palette("2b2a2e", "f0efec", "7a3b2e", device=device)[dice.pick(3)],
+    )
     style, bottom = dice.pick(4), dice.pick(3)  # short, long, bun, cap; trousers, shorts, skirt
     long_hair, bun, cap = (style == 1), (style == 2), (style == 3)
     bare_arms, bare_shins, skirt = dice.chance(0.6), bottom > 0, bottom == 2
@@ -316,19 +349,30 @@ def draw_person(
     canvas.shadow((0.0, 0.02), 0.34, 0.06)
     canvas.paint(canvas.limb((x, y), (x, y - 0.17), 0.115, 0.10), hair * 0.9, only=long_hair)
     for (hip, knee, ankle), side in zip(legs, (1, -1), strict=True):
-        canvas.paint(canvas.ellipse((ankle[0] + side * 0.022, ankle[1] - 0.015), 0.056, 0.032), shoe)
-        canvas.paint(canvas.limb(knee, ankle, 0.046, 0.036), either(bare_shins, skin, legwear * 0.94))
+        canvas.paint(
+            canvas.ellipse((ankle[0] + side * 0.022, ankle[1] - 0.015), 0.056, 0.032), shoe
+        )
+        canvas.paint(
+            canvas.limb(knee, ankle, 0.046, 0.036), either(bare_shins, skin, legwear * 0.94)
+        )
         canvas.paint(canvas.limb(hip, knee, 0.062, 0.048), either(skirt, skin, legwear))
     waist, hem = height + 0.05, height - 0.13
     dress = canvas.polygon(
-        (-0.15 * narrow, hem), (-0.075 * narrow, waist), (0.075 * narrow, waist), (0.15 * narrow, hem)
+        (-0.15 * narrow, hem),
+        (-0.075 * narrow, waist),
+        (0.075 * narrow, waist),
+        (0.15 * narrow, hem),
     )
     canvas.paint(dress, legwear, only=skirt)
-    canvas.paint(canvas.limb((x * 0.5, height + 0.25), (x * 0.5, height + 0.36), 0.045, 0.045), skin * 0.93)
+    canvas.paint(
+        canvas.limb((x * 0.5, height + 0.25), (x * 0.5, height + 0.36), 0.045, 0.045), skin * 0.93
+    )
     canvas.paint(canvas.ellipse((0.0, height), 0.105 * narrow, 0.06), legwear)
     top, hem = height + 0.285, height + 0.005
     broad, slim = 0.135 * narrow, 0.088 * narrow
-    chest = canvas.polygon((lean - broad, top), (lean + broad, top), (slim, hem), (-slim, hem), grow=0.012)
+    chest = canvas.polygon(
+        (lean - broad, top), (lean + broad, top), (slim, hem), (-slim, hem), grow=0.012
+    )
     canvas.paint(chest, cloth)
     for shoulder, elbow, wrist in arms:
         canvas.paint(canvas.limb(elbow, wrist, 0.034, 0.029), either(bare_arms, skin, cloth * 0.9))
@@ -355,9 +399,13 @@ def draw_person(
     for side in (-1, 1):
         smile = canvas.stroke((eye_x, y - 0.066), (eye_x + side * 0.030, y - 0.052), 0.008, 0.006)
         canvas.paint(smile, skin * 0.6)
-    crown = torch.maximum(canvas.ellipse((x, y + 0.03), 0.112, 0.108), (y + 0.035)[:, None, None] - canvas.y)
+    crown = torch.maximum(
+        canvas.ellipse((x, y + 0.03), 0.112, 0.108), (y + 0.035)[:, None, None] - canvas.y
+    )
     canvas.paint(crown, hat, only=cap)
-    brim = canvas.stroke((x - 0.07 + turn * 0.05, y + 0.04), (x + 0.07 + turn * 0.05, y + 0.04), 0.016, 0.016)
+    brim = canvas.stroke(
+        (x - 0.07 + turn * 0.05, y + 0.04), (x + 0.07 + turn * 0.05, y + 0.04), 0.016, 0.016
+    )
     canvas.paint(brim, hat * 0.8, only=cap)
 
     ears = [(x + side * 0.088, y - 0.005) for side in (1, -1)]
@@ -366,7 +414,9 @@ def draw_person(
         points += [arm[joint] for arm in arms]
     for joint in range(3):
         points += [leg[joint] for leg in legs]
-    places = torch.stack([torch.stack(torch.broadcast_tensors(*point), dim=-1) for point in points], dim=1)
+    places = torch.stack(
+        [torch.stack(torch.broadcast_tensors(*point), dim=-1) for point in points], dim=1
+    )
     hidden = torch.zeros_like(places[..., 0], dtype=torch.bool)
     hidden[:, 3] = long_hair | (turn > 0.6)
     hidden[:, 4] = long_hair | (turn < -0.6)
@@ -399,11 +449,13 @@ def draw_tree(canvas: Canvas, dice: Dice, leaf: Int64[Tensor, " n"]) -> None:
         canvas.paint(canvas.ellipse(clump[:2], clump[2] * slim, clump[2]), green * 0.80)
     for x, y, radius in clumps:
         canvas.paint(
-            canvas.ellipse((x - 0.025, y + 0.035), radius * 0.80 * slim, radius * 0.72), green * 0.96
+            canvas.ellipse((x - 0.025, y + 0.035), radius * 0.80 * slim, radius * 0.72),
+            green * 0.96,
         )
     for x, y, radius in clumps[2:5]:
         canvas.paint(
-            canvas.ellipse((x - 0.05, y + 0.075), radius * 0.45 * slim, radius * 0.36), green * 0.9 + 0.13
+            canvas.ellipse((x - 0.05, y + 0.075), radius * 0.45 * slim, radius * 0.36),
+            green * 0.9 + 0.13,
         )
 
 
@@ -417,4 +469,6 @@ def draw_fir(canvas: Canvas, dice: Dice, leaf: Int64[Tensor, " n"]) -> None:
         low, top, half = 0.14 + 0.19 * k, 0.50 + 0.165 * k, (0.29 - 0.055 * k) * wide
         tier = canvas.polygon((-half, low), (0.0, top), (half, low), grow=0.012)
         canvas.paint(tier, green * (0.84 + 0.06 * k))
-        canvas.paint(torch.maximum(tier, canvas.x + (0.15 * half)[:, None, None]), green * (0.98 + 0.06 * k))
+        canvas.paint(
+            torch.maximum(tier, canvas.x + (0.15 * half)[:, None, None]), green * (0.98 + 0.06 * k)
+        )

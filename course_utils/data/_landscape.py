@@ -118,7 +118,12 @@ def water_distance(land: Landscape, x: Tensor, y: Tensor, aspect: float) -> Tens
         (y - pond_y - ry * 0.5) / (0.7 * ry),
     )
     pond = (
-        (torch.minimum(large_x * large_x + large_y * large_y, small_x * small_x + small_y * small_y) - 1)
+        (
+            torch.minimum(
+                large_x * large_x + large_y * large_y, small_x * small_x + small_y * small_y
+            )
+            - 1
+        )
         * ry
         / 2
     )
@@ -130,11 +135,18 @@ def water_distance(land: Landscape, x: Tensor, y: Tensor, aspect: float) -> Tens
     river = torch.maximum(river, -down)
 
     across = x / aspect - 0.5
-    shore = horizon + 0.035 + 0.05 * w[4] + across * ((w[5] - 0.5) * 0.10 + across * (w[6] - 0.5) * 0.25)
+    shore = (
+        horizon
+        + 0.035
+        + 0.05 * w[4]
+        + across * ((w[5] - 0.5) * 0.10 + across * (w[6] - 0.5) * 0.25)
+    )
     lake = torch.maximum(y - shore, horizon - y)
 
     dry = torch.ones_like(pond)
-    return torch.where(kind == 1, pond, torch.where(kind == 2, river, torch.where(kind == 3, lake, dry)))
+    return torch.where(
+        kind == 1, pond, torch.where(kind == 2, river, torch.where(kind == 3, lake, dry))
+    )
 
 
 def noise(
@@ -260,7 +272,9 @@ def paint_landscape(
             ridge = ridge - tall * flat / (1 + off * off)
         over(picture, (far + (low - far) * haze) * (1 + patches[:, None]), cover(ridge - y))
         classes.masked_fill_(ridge < y, GRASS)
-    crown_x, crown_y, radius = land.crowns.permute(2, 1, 0)[..., None, None]  # each [crowns, b, 1, 1]
+    crown_x, crown_y, radius = land.crowns.permute(2, 1, 0)[
+        ..., None, None
+    ]  # each [crowns, b, 1, 1]
     rise = (radius * radius - (x - crown_x) * (x - crown_x)).clamp_(min=0).sqrt_()
     wood_top = horizon - torch.where(rise > 0, crown_y + rise * 1.2, rise).amax(dim=0)
     wood = palette(*WOODS, device=device)[land.wood][..., None, None]
@@ -268,19 +282,23 @@ def paint_landscape(
     over(picture, leaves, cover(wood_top - y))
     classes.masked_fill_(wood_top < y, TREE)
     down = ((y - horizon) / (1 - horizon)).clamp_(min=0)
-    meadow = (far + (near - far) * down.sqrt()[:, None]) * (1 + patches + blades * (0.4 + 0.9 * down))[
-        :, None
-    ]
+    meadow = (far + (near - far) * down.sqrt()[:, None]) * (
+        1 + patches + blades * (0.4 + 0.9 * down)
+    )[:, None]
     flower, petals = _flowers(land, size)
     over(
-        meadow, petals, ((flower * (-45 * height / 64)).clamp_(0, 1) * (0.25 + down).clamp_(max=0.9))[:, None]
+        meadow,
+        petals,
+        ((flower * (-45 * height / 64)).clamp_(0, 1) * (0.25 + down).clamp_(max=0.9))[:, None],
     )
     over(picture, meadow, cover(horizon - y))
     classes.masked_fill_(horizon < y, GRASS)
 
     # water mirrors the sky upside down, with lighter ripples, inside a sandy bank
     water = water_distance(land, x, y, width / height)
-    sand = (near + (palette("e2d3a0", device=device)[..., None, None] - near) * 0.65).expand_as(picture)
+    sand = (near + (palette("e2d3a0", device=device)[..., None, None] - near) * 0.65).expand_as(
+        picture
+    )
     over(picture, sand, cover(water - 0.010 * (0.4 + down)))
     ripples = noise(fold(land.noise_key, 2), 50, 7, size)
     mirror = low + (top - low) * (0.35 + 0.65 * down)[:, None]

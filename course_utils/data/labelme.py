@@ -32,7 +32,9 @@ class LabelMe(NamedTuple):
     stuff: tuple[int, ...]
 
 
-def polygon_mask(points: Sequence[Sequence[float | int]], size: tuple[int, int]) -> Bool[Tensor, "h w"]:
+def polygon_mask(
+    points: Sequence[Sequence[float | int]], size: tuple[int, int]
+) -> Bool[Tensor, "h w"]:
     """The pixels whose centres lie inside a polygon, by the even-odd rule.
 
     Walk along a row from the left: every edge that is crossed switches between outside and inside. So each
@@ -58,7 +60,9 @@ def polygon_mask(points: Sequence[Sequence[float | int]], size: tuple[int, int])
     """
     if len(points) < 3:
         raise ValueError(f"points: expected 3 corners or more, got {len(points)}")
-    if not all(len(point) == 2 and all(math.isfinite(number) for number in point) for point in points):
+    if not all(
+        len(point) == 2 and all(math.isfinite(number) for number in point) for point in points
+    ):
         raise ValueError("points: expected two finite numbers x, y for each corner")
     check_size("size", size)
     height, width = size
@@ -104,7 +108,9 @@ def read_labelme(path: Path | str, size: tuple[int, int] | None = None) -> Label
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"path: {path.name} is not whole JSON ({error}); fetch it again") from error
+        raise ValueError(
+            f"path: {path.name} is not whole JSON ({error}); fetch it again"
+        ) from error
     try:
         height, width = int(content["imageHeight"]), int(content["imageWidth"])
         check_size("imageHeight, imageWidth", (height, width))
@@ -132,16 +138,24 @@ def read_labelme(path: Path | str, size: tuple[int, int] | None = None) -> Label
         try:
             inside = polygon_mask(shape.points, (height, width))
         except ValueError as error:
-            raise ValueError(f"path: {path.name}, shape {place} ({shape.label}): {error}") from error
-        key = (shape.label, place, None) if shape.group is None else (shape.label, None, shape.group)
+            raise ValueError(
+                f"path: {path.name}, shape {place} ({shape.label}): {error}"
+            ) from error
+        key = (
+            (shape.label, place, None) if shape.group is None else (shape.label, None, shape.group)
+        )
         semantic[inside] = class_names.index(shape.label)
         owner[inside] = -1 if shape.stuff else found.setdefault(key, len(found))
 
     masks = owner == torch.arange(len(found))[:, None, None]  # [n, h, w]
     labels = torch.tensor([class_names.index(label) for label, *_ in found], dtype=torch.int64)
     if hidden := [label for (label, *_), mask in zip(found, masks, strict=True) if not mask.any()]:
-        raise ValueError(f"path: {path.name} has things of which no pixel is visible: {', '.join(hidden)}")
-    return LabelMe(masks, labels, semantic, class_names, tuple(class_names.index(name) for name in stuff))
+        raise ValueError(
+            f"path: {path.name} has things of which no pixel is visible: {', '.join(hidden)}"
+        )
+    return LabelMe(
+        masks, labels, semantic, class_names, tuple(class_names.index(name) for name in stuff)
+    )
 
 
 class _Shape(NamedTuple):

@@ -8,12 +8,17 @@ from course_utils.core import check_boxes, check_size
 
 
 def jittered_proposals(
-    boxes: Float[Tensor, "n 4"], size: tuple[int, int], per_box: int, anywhere: int, *, seed: int = 0
+    boxes: Float[Tensor, "n 4"],
+    size: tuple[int, int],
+    per_box: int,
+    anywhere: int,
+    *,
+    seed: int = 0,
 ) -> Float[Tensor, "p 4"]:
     """Boxes such as selective search might propose: some around each object, others anywhere.
 
-    Those around an object are the object's box with each side moved by up to half of the box's width or height.
-    All are whole pixels inside the image, at least 4 pixels wide and high.
+    Those around an object are the object's box with each side moved by up to half of the box's width or
+    height. All are whole pixels inside the image, at least 4 pixels wide and high.
 
     Args:
         boxes: the objects, `x1, y1, x2, y2` in pixels.

@@ -18,12 +18,13 @@ class Sample(NamedTuple):
         labels: the class of each object, 1 or above.
         masks: the visible pixels of each object; no two overlap.
         semantic: the class of each pixel, or 255.
-        panoptic: the segment of each pixel, `1000 * class + k` with k = 1, 2, ... for the objects of a class and
-            k = 0 for stuff; 0 where the pixel is void. Written as R + 256 G + 65536 B it is COCO's panoptic PNG.
+        panoptic: the segment of each pixel, `1000 * class + k` with k = 1, 2, ... for the objects of a
+            class and k = 0 for stuff; 0 where the pixel is void. Written as R + 256 G + 65536 B it is COCO's
+            panoptic PNG.
         class_names: the name of each class number.
         stuff: the class numbers that are stuff; the others are things.
-        keypoints: COCO's 17 points of each object as `x, y, visibility` (0 absent, 1 hidden, 2 visible); None
-            where the source has no keypoints.
+        keypoints: COCO's 17 points of each object as `x, y, visibility` (0 absent, 1 hidden, 2
+            visible); None where the source has no keypoints.
         captions: a phrase for each object; empty where the source has none.
     """
 

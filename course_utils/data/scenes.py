@@ -74,7 +74,9 @@ SKELETON = (
 )
 
 PIXELS_AT_ONCE = 2**18  # scenes are drawn in groups of about this many pixels: memory stays small
-LEAST_VISIBLE = 12 / 64**2  # an object that shows less than this part of a square picture is left out,
+LEAST_VISIBLE = (
+    12 / 64**2
+)  # an object that shows less than this part of a square picture is left out,
 LEAST_PART = 0.15  # and so is one that shows less than this part of itself
 TREES = 5
 # the size of a figure unit at the front of the picture, in picture heights
@@ -132,7 +134,11 @@ class Scenes(NamedTuple):
 
 
 def make_scene(
-    index: int, *, seed: int = 0, size: tuple[int, int] = (128, 128), device: torch.device | str | None = None
+    index: int,
+    *,
+    seed: int = 0,
+    size: tuple[int, int] = (128, 128),
+    device: torch.device | str | None = None,
 ) -> Sample:
     """One scene with all its answers.
 
@@ -198,16 +204,22 @@ def make_scenes(
     groups = keys.split(max(1, PIXELS_AT_ONCE // (size[0] * size[1])))
     parts = zip(*(_draw(group, size) for group in groups), strict=True)
     *tensors, captions = parts
-    return Scenes(*(torch.cat(part) for part in tensors), [phrase for part in captions for phrase in part])
+    return Scenes(
+        *(torch.cat(part) for part in tensors), [phrase for part in captions for phrase in part]
+    )
 
 
-def _check_indices(indices: Sequence[int] | Tensor, device: torch.device | str | None) -> Int64[Tensor, " b"]:
+def _check_indices(
+    indices: Sequence[int] | Tensor, device: torch.device | str | None
+) -> Int64[Tensor, " b"]:
     try:
         numbers = torch.as_tensor(indices if isinstance(indices, Tensor) else list(indices))
     except (TypeError, ValueError) as error:
         raise TypeError(f"indices: expected whole numbers, got {indices!r}") from error
     if numbers.ndim != 1 or len(numbers) == 0:
-        raise ValueError(f"indices: expected shape [b] with at least one scene, got {list(numbers.shape)}")
+        raise ValueError(
+            f"indices: expected shape [b] with at least one scene, got {list(numbers.shape)}"
+        )
     if numbers.is_floating_point() or numbers.is_complex() or numbers.dtype == torch.bool:
         raise TypeError(f"indices: expected whole numbers, got {numbers.dtype}")
     numbers = numbers.long()
@@ -250,7 +262,10 @@ def _draw(keys: Int64[Tensor, " b"], size: tuple[int, int]) -> tuple:
     aspect = size[1] / size[0]
     land = lay_out_landscape(fold(keys, 1), aspect)
     picture, ground = paint_landscape(land, size)
-    trees, cast = _plant_trees(fold(keys, 2), land, aspect), _choose_cast(fold(keys, 3), land, aspect)
+    trees, cast = (
+        _plant_trees(fold(keys, 2), land, aspect),
+        _choose_cast(fold(keys, 3), land, aspect),
+    )
     wood = [_paint_figures(kind, trees, size)[0] for kind in ("tree", "fir")]
     crowd = [_paint_figures(kind, cast, size)[0] for kind in ("cat", "dog", "car")]
     persons, places, hidden = _paint_figures("person", cast, size)
@@ -279,7 +294,9 @@ def _draw(keys: Int64[Tensor, " b"], size: tuple[int, int]) -> tuple:
     order = torch.argsort((~present).long(), dim=1, stable=True)
     rows = torch.arange(len(keys), device=keys.device)[:, None]
     cast = Cast(*(field[rows, order] for field in cast))
-    masks, whole, present, keypoints = (field[rows, order] for field in (masks, whole, present, keypoints))
+    masks, whole, present, keypoints = (
+        field[rows, order] for field in (masks, whole, present, keypoints)
+    )
     labels = torch.where(present, cast.label, 0)
     semantic, panoptic = _label_pixels(labels, masks, ground)
     captions = _describe(labels, cast, whole, masks, land, aspect)
@@ -304,7 +321,9 @@ def _choose_cast(keys: Int64[Tensor, " b"], land: Landscape, aspect: float) -> C
     together = dice.uniforms(0.0, 1.0, m)[..., None] < 0.55
     x = torch.where(together, meeting + (x / aspect - 0.5) * 0.75, x)
     dry = water_distance(land, x, y, aspect) > 0.025
-    first = torch.where(dry, torch.arange(tries, device=keys.device), tries - 1).amin(dim=2, keepdim=True)
+    first = torch.where(dry, torch.arange(tries, device=keys.device), tries - 1).amin(
+        dim=2, keepdim=True
+    )
     x, y = x.gather(2, first)[..., 0], y.gather(2, first)[..., 0]
     units = torch.tensor([UNITS.get(kind, 0.0) for kind in KINDS], device=keys.device)
     depth = (y - land.horizon[:, None]) / (1 - land.horizon[:, None])
@@ -358,12 +377,18 @@ def _paint_figures(
         unit[:, 0],
         thinnest=0.0125 * height,
     )
-    points = getattr(figures, f"draw_{kind}")(canvas, Dice(cast.key[scene, slot]), cast.look[scene, slot])
+    points = getattr(figures, f"draw_{kind}")(
+        canvas, Dice(cast.key[scene, slot]), cast.look[scene, slot]
+    )
     canvas.finish(rim=0.016 * height)
     places, hidden = points or (None, None)
     if points:
         places = torch.stack([x + places[..., 0] * unit, y - places[..., 1] * unit], dim=-1)
-    return Sprites(scene, slot, top[:, 0], left[:, 0], canvas.rgba, canvas.distance < 0), places, hidden
+    return (
+        Sprites(scene, slot, top[:, 0], left[:, 0], canvas.rgba, canvas.distance < 0),
+        places,
+        hidden,
+    )
 
 
 def _windows(frame: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -390,7 +415,9 @@ def _visible_parts(whole: Bool[Tensor, "b m h w"]) -> Bool[Tensor, "b m h w"]:
     for slot in reversed(range(whole.shape[1])):
         left = whole[:, slot] & ~taken
         area, height = _count(left), whole.shape[2]
-        enough = (area >= LEAST_VISIBLE * height * height) & (area >= LEAST_PART * _count(whole[:, slot]))
+        enough = (area >= LEAST_VISIBLE * height * height) & (
+            area >= LEAST_PART * _count(whole[:, slot])
+        )
         masks[:, slot] = left & enough[:, None, None]
         taken |= masks[:, slot]
     return masks
@@ -407,13 +434,22 @@ def _light(
 
 
 def _lay_over(
-    frame: Float[Tensor, "b 3 h w"], groups: list[Sprites], slot: int, present: Bool[Tensor, "b m"], pad: int
+    frame: Float[Tensor, "b 3 h w"],
+    groups: list[Sprites],
+    slot: int,
+    present: Bool[Tensor, "b m"],
+    pad: int,
 ) -> None:
     """Lay the figures in this slot over the pictures, in place."""
     for sprites in groups:
         chosen = ((sprites.slot == slot) & present[sprites.scene, slot]).nonzero()[:, 0]
         rgba = sprites.rgba[chosen]
-        place = (sprites.scene[chosen], slice(None), sprites.top[chosen] + pad, sprites.left[chosen] + pad)
+        place = (
+            sprites.scene[chosen],
+            slice(None),
+            sprites.top[chosen] + pad,
+            sprites.left[chosen] + pad,
+        )
         windows = _windows(frame, rgba.shape[2:])
         windows[place] = windows[place] * (1 - rgba[:, 3:]) + rgba[:, :3]
 
@@ -429,7 +465,10 @@ def _tight_boxes(masks: Bool[Tensor, "b m h w"]) -> Float[Tensor, "b m 4"]:
         line = masks.view(torch.uint8).amax(dim=axis) > 0  # [b, m, w] and [b, m, h]
         place = torch.arange(line.shape[2], device=masks.device)
         sides.append(
-            (torch.where(line, place, line.shape[2]).amin(dim=2), torch.where(line, place + 1, 0).amax(dim=2))
+            (
+                torch.where(line, place, line.shape[2]).amin(dim=2),
+                torch.where(line, place + 1, 0).amax(dim=2),
+            )
         )
     (x1, x2), (y1, y2) = sides
     boxes = torch.stack([x1, y1, x2, y2], dim=2)
@@ -454,7 +493,9 @@ def _see_keypoints(
     """Add the visibility: 2 where the pixel at the point is the person's own, 1 if hidden, 0 out of frame."""
     height, width = masks.shape[1:]
     x, y = places.floor().long().unbind(dim=2)
-    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height) & masks.flatten(1).any(dim=1, keepdim=True)
+    inside = (
+        (x >= 0) & (x < width) & (y >= 0) & (y < height) & masks.flatten(1).any(dim=1, keepdim=True)
+    )
     own = masks.flatten(1).gather(1, y.clamp(0, height - 1) * width + x.clamp(0, width - 1))
     visibility = inside.float() * (1 + (own & ~hidden).float())
     return torch.cat([places * inside[..., None], visibility[..., None]], dim=2)
@@ -500,7 +541,9 @@ def _article(phrase: str) -> str:
     return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
 
-def _whereabouts(n: int, labels: list[int], hides: list[list[float]], shore: float, key: int) -> str:
+def _whereabouts(
+    n: int, labels: list[int], hides: list[list[float]], shore: float, key: int
+) -> str:
     """Where object n is: behind what hides most of it, in front of what it hides, or on which ground."""
     front = max(range(len(labels)), key=lambda other: hides[n][other])
     back = max(range(len(labels)), key=lambda other: hides[other][n] * (labels[other] > 0))

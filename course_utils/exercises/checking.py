@@ -78,7 +78,7 @@ def check(student: Callable, reference: Callable, cases: Sequence[Case]) -> Verd
     Args:
         student: the function to check; one that raises NotImplementedError is "not attempted yet".
         reference: the course's own function of the same arguments.
-        cases: the inputs, simplest first. Tensors are copied, so that a student's in-place change harms nothing.
+        cases: the inputs, simplest first. Tensors are copied: an in-place change harms nothing.
 
     Returns:
         The verdict on the first case that fails, or on all.
@@ -90,7 +90,9 @@ def check(student: Callable, reference: Callable, cases: Sequence[Case]) -> Verd
     Not yet: on the number 3, expected 6, got 9. Hint: Twice means times 2.
     """
     for case in cases:
-        copies = tuple(value.clone() if isinstance(value, Tensor) else value for value in case.arguments)
+        copies = tuple(
+            value.clone() if isinstance(value, Tensor) else value for value in case.arguments
+        )
         try:
             got = student(*copies)
         except NotImplementedError:

@@ -19,7 +19,9 @@ def _mask(height: int, width: int, *rectangles: tuple[int, int, int, int]) -> Te
 def check_tight_boxes(student: Callable) -> Verdict:
     """Check `student(masks [n, h, w]) -> boxes [n, 4]`: the tight box around each mask."""
     cases = [
-        Case("one rectangle", (_mask(6, 9, (2, 1, 7, 4))[None],), "x counts columns, y counts rows."),
+        Case(
+            "one rectangle", (_mask(6, 9, (2, 1, 7, 4))[None],), "x counts columns, y counts rows."
+        ),
         Case(
             "a single pixel",
             (_mask(4, 4, (2, 3, 3, 4))[None],),
@@ -42,7 +44,7 @@ def _merge(masks: Tensor, labels: Tensor) -> Tensor:
 
 
 def check_merge_instances(student: Callable) -> Verdict:
-    """Check `student(masks [n, h, w], labels [n]) -> semantic [h, w]`: forget which object a pixel belongs to."""
+    """Check `student(masks [n, h, w], labels [n]) -> semantic [h, w]`: forget which object it is."""
     two = torch.stack([_mask(4, 6, (0, 1, 3, 4)), _mask(4, 6, (3, 1, 5, 4))])
     cases = [
         Case(
@@ -50,10 +52,20 @@ def check_merge_instances(student: Callable) -> Verdict:
             (two[:1], torch.tensor([3])),
             "Pixels get the class, not the object's number.",
         ),
-        Case("two touching objects of class 2", (two, torch.tensor([2, 2])), "Things of one class merge."),
-        Case("a dog (2) and a person (4)", (two, torch.tensor([2, 4])), "Each mask brings its own class."),
         Case(
-            "no objects", (two[:0], torch.zeros(0, dtype=torch.int64)), "All background: class 0, in int64."
+            "two touching objects of class 2",
+            (two, torch.tensor([2, 2])),
+            "Things of one class merge.",
+        ),
+        Case(
+            "a dog (2) and a person (4)",
+            (two, torch.tensor([2, 4])),
+            "Each mask brings its own class.",
+        ),
+        Case(
+            "no objects",
+            (two[:0], torch.zeros(0, dtype=torch.int64)),
+            "All background: class 0, in int64.",
         ),
     ]
     return check(student, _merge, cases)
@@ -61,18 +73,30 @@ def check_merge_instances(student: Callable) -> Verdict:
 
 WRONG_SOLUTIONS = {
     check_tight_boxes: {
-        "last pixel left out": lambda masks: masks_to_boxes(masks) - torch.tensor([0.0, 0.0, 1.0, 1.0]),
+        "last pixel left out": lambda masks: (
+            masks_to_boxes(masks) - torch.tensor([0.0, 0.0, 1.0, 1.0])
+        ),
         "axes swapped": lambda masks: masks_to_boxes(masks)[:, [1, 0, 3, 2]],
         "width and height for the corner": lambda masks: torch.cat(
-            [masks_to_boxes(masks)[:, :2], masks_to_boxes(masks)[:, 2:] - masks_to_boxes(masks)[:, :2]], dim=1
+            [
+                masks_to_boxes(masks)[:, :2],
+                masks_to_boxes(masks)[:, 2:] - masks_to_boxes(masks)[:, :2],
+            ],
+            dim=1,
         ),
-        "one box for all": lambda masks: masks_to_boxes(masks.any(dim=0, keepdim=True)).expand(len(masks), 4),
+        "one box for all": lambda masks: masks_to_boxes(masks.any(dim=0, keepdim=True)).expand(
+            len(masks), 4
+        ),
         "always zero": lambda masks: torch.zeros(len(masks), 4),
     },
     check_merge_instances: {
-        "object numbers for classes": lambda masks, labels: _merge(masks, torch.arange(len(labels)) + 1),
+        "object numbers for classes": lambda masks, labels: _merge(
+            masks, torch.arange(len(labels)) + 1
+        ),
         "union without classes": lambda masks, labels: masks.any(dim=0).long(),
-        "the first class for all": lambda masks, labels: _merge(masks, labels[:1].expand(len(labels))),
+        "the first class for all": lambda masks, labels: _merge(
+            masks, labels[:1].expand(len(labels))
+        ),
         "classes added up": lambda masks, labels: (masks * (labels[:, None, None] + 1)).sum(dim=0),
         "always zero": lambda masks, labels: torch.zeros(masks.shape[1:], dtype=torch.int64),
     },

@@ -29,9 +29,15 @@ def check_iou(student: Callable) -> Verdict:
             "The shared part is the small box.",
         ),
         Case(
-            "two boxes apart in x and in y", (LEFT, apart), "Minus times minus is plus: stop each side at 0."
+            "two boxes apart in x and in y",
+            (LEFT, apart),
+            "Minus times minus is plus: stop each side at 0.",
         ),
-        Case("two boxes that touch", (LEFT, torch.tensor([4.0, 0.0, 6.0, 4.0])), "They share no area."),
+        Case(
+            "two boxes that touch",
+            (LEFT, torch.tensor([4.0, 0.0, 6.0, 4.0])),
+            "They share no area.",
+        ),
     ]
     return check(student, _iou, cases)
 
@@ -84,7 +90,9 @@ def check_box_target(student: Callable) -> Verdict:
             "x goes with the proposal's width, y with its height; measure between centres, not corners.",
         ),
     ]
-    return check(student, lambda proposal, truth: encode_boxes(truth[None], proposal[None])[0], cases)
+    return check(
+        student, lambda proposal, truth: encode_boxes(truth[None], proposal[None])[0], cases
+    )
 
 
 def _training_targets(proposals: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,7 +111,9 @@ def check_training_targets(student: Callable) -> Verdict:
     boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [20.0, 0.0, 40.0, 10.0]])
     labels = torch.tensor([3, 1])
     good = torch.tensor([[1.0, 0.0, 11.0, 10.0], [22.0, 1.0, 40.0, 11.0]])
-    mixed = torch.tensor([[50.0, 50.0, 60.0, 60.0], [20.0, 0.0, 28.0, 10.0], [0.0, 0.0, 10.0, 12.0]])
+    mixed = torch.tensor(
+        [[50.0, 50.0, 60.0, 60.0], [20.0, 0.0, 28.0, 10.0], [0.0, 0.0, 10.0, 12.0]]
+    )
     cases = [
         Case(
             "two good proposals",
@@ -129,7 +139,9 @@ def check_training_targets(student: Callable) -> Verdict:
     return check(student, _training_targets, cases)
 
 
-def _wrong_targets(proposals: Tensor, boxes: Tensor, labels: Tensor, what: str) -> tuple[Tensor, Tensor]:
+def _wrong_targets(
+    proposals: Tensor, boxes: Tensor, labels: Tensor, what: str
+) -> tuple[Tensor, Tensor]:
     classes, targets = _training_targets(proposals, boxes, labels)
     if what == "first object" and len(boxes):
         classes = torch.where(classes > 0, labels[0], classes)
@@ -149,7 +161,9 @@ WRONG_SOLUTIONS = {
             (w := (torch.min(a, b) - torch.max(a, b).roll(2))[2:].prod())
             / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - w)
         ),
-        "width plus one": lambda a, b: _iou(a + torch.tensor([0, 0, 1, 1]), b + torch.tensor([0, 0, 1, 1])),
+        "width plus one": lambda a, b: _iou(
+            a + torch.tensor([0, 0, 1, 1]), b + torch.tensor([0, 0, 1, 1])
+        ),
         "over the smaller box": lambda a, b: (
             _iou(a, b)
             / (1 + _iou(a, b))
@@ -162,9 +176,13 @@ WRONG_SOLUTIONS = {
         "above instead of from": lambda iou, high, low: _three_way(iou, high + 1e-4, low),
         "neutral is negative": lambda iou, high, low: _three_way(iou, high, high),
         "neutral is positive": lambda iou, high, low: _three_way(iou, low, low),
-        "neutral at the low threshold is negative": lambda iou, high, low: _three_way(iou, high, low + 1e-4),
+        "neutral at the low threshold is negative": lambda iou, high, low: _three_way(
+            iou, high, low + 1e-4
+        ),
         "the last object decides": lambda iou, high, low: _three_way(iou[-1:], high, low),
-        "the mean decides": lambda iou, high, low: _three_way(iou.mean(dim=0, keepdim=True), high, low),
+        "the mean decides": lambda iou, high, low: _three_way(
+            iou.mean(dim=0, keepdim=True), high, low
+        ),
         "thresholds of its own": lambda iou, high, low: _three_way(iou, 0.5, 0.3),
         "axes swapped": lambda iou, high, low: _three_way(iou.T, high, low),
         "always zero": lambda iou, high, low: torch.zeros(iou.shape[1], dtype=torch.int64),
@@ -184,7 +202,9 @@ WRONG_SOLUTIONS = {
                 encode_boxes(truth[None], proposal[None])[0, 2:],
             ]
         ),
-        "axes swapped": lambda proposal, truth: encode_boxes(truth[None], proposal[None])[0, [1, 0, 3, 2]],
+        "axes swapped": lambda proposal, truth: encode_boxes(truth[None], proposal[None])[
+            0, [1, 0, 3, 2]
+        ],
         "logarithm to base 2": lambda proposal, truth: (
             encode_boxes(truth[None], proposal[None])[0] / torch.tensor([1, 1, 0.6931, 0.6931])
         ),
@@ -194,7 +214,9 @@ WRONG_SOLUTIONS = {
         "always zero": lambda proposal, truth: torch.zeros(4),
     },
     check_training_targets: {
-        what: lambda proposals, boxes, labels, what=what: _wrong_targets(proposals, boxes, labels, what)
+        what: lambda proposals, boxes, labels, what=what: _wrong_targets(
+            proposals, boxes, labels, what
+        )
         for what in ("first object", "neutral is background", "targets for all", "the wrong way")
     }
     | {

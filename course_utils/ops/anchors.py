@@ -1,4 +1,4 @@
-"""Anchors: the fixed boxes, at every position of a feature map, that a region proposal network starts from."""
+"""Anchors: the fixed boxes at every position of a feature map that region proposals start from."""
 
 import math
 from collections.abc import Sequence
@@ -19,7 +19,9 @@ def _check_above_zero(name: str, *values: Real) -> None:
             raise ValueError(f"{name}: expected a number above zero, got {value}")
 
 
-def _check_anchor_shapes(stride: int, sizes: Sequence[float], aspect_ratios: Sequence[float]) -> None:
+def _check_anchor_shapes(
+    stride: int, sizes: Sequence[float], aspect_ratios: Sequence[float]
+) -> None:
     _check_above_zero("stride", stride)
     for name, values in (("sizes", sizes), ("aspect_ratios", aspect_ratios)):
         if not isinstance(values, Sequence):
@@ -57,8 +59,9 @@ def grid_anchors(
 ) -> Float[Tensor, "n 4"]:
     """The anchors of one feature map: at each position, one box for each aspect ratio and size.
 
-    The position in row i and column j covers a square of `stride` pixels of the image; its anchors stand around
-    that square's centre, ((j + 0.5) stride, (i + 0.5) stride). All anchors of one size have the same area.
+    The position in row i and column j covers a square of `stride` pixels of the image; its anchors
+    stand around that square's centre, ((j + 0.5) stride, (i + 0.5) stride). All anchors of one size
+    have the same area.
 
     Args:
         feature_size: (height, width) of the feature map.
@@ -73,9 +76,10 @@ def grid_anchors(
     Raises:
         ValueError: a size, stride or ratio that is not above zero.
 
-    Source: Ren et al., "Faster R-CNN", NeurIPS 2015, section 3.1.1; the order of torchvision's `AnchorGenerator`,
-    which puts anchors at the square's top left corner and rounds their sizes to whole pixels. D2L's
-    `multibox_prior` has the same centres; its ratios are widths over heights and its sizes parts of the image.
+    Source: Ren et al., "Faster R-CNN", NeurIPS 2015, section 3.1.1; the order of torchvision's
+    `AnchorGenerator`, which puts anchors at the square's top left corner and rounds their sizes to
+    whole pixels. D2L's `multibox_prior` has the same centres; its ratios are widths over heights and
+    its sizes parts of the image.
 
     >>> grid_anchors((1, 2), stride=16, sizes=[8.0], aspect_ratios=[1.0])
     tensor([[ 4.,  4., 12., 12.],
@@ -86,9 +90,13 @@ def grid_anchors(
     rows, columns = (torch.arange(steps, device=device) for steps in feature_size)
     y, x = torch.meshgrid((rows + 0.5) * stride, (columns + 0.5) * stride, indexing="ij")
     centres = torch.stack([x, y], dim=2).reshape(-1, 1, 2)  # [h * w, 1, 2]
-    stretch = torch.tensor(aspect_ratios, dtype=torch.float32, device=device).sqrt()[:, None]  # [r, 1]
+    stretch = torch.tensor(aspect_ratios, dtype=torch.float32, device=device).sqrt()[
+        :, None
+    ]  # [r, 1]
     scale = torch.tensor(sizes, dtype=torch.float32, device=device)[None, :]  # [1, s]
-    half = torch.stack([scale / stretch, scale * stretch], dim=2).reshape(1, -1, 2) / 2  # [1, r * s, 2]
+    half = (
+        torch.stack([scale / stretch, scale * stretch], dim=2).reshape(1, -1, 2) / 2
+    )  # [1, r * s, 2]
     return torch.cat([centres - half, centres + half], dim=2).reshape(-1, 4)
 
 

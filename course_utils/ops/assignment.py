@@ -4,7 +4,13 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from course_utils.core import check_floating, check_fraction, check_labels, check_same_device, check_shape
+from course_utils.core import (
+    check_floating,
+    check_fraction,
+    check_labels,
+    check_same_device,
+    check_shape,
+)
 
 NEGATIVE = -1  # overlaps no ground truth enough: learns "background"
 NEUTRAL = -2  # overlaps some, but not enough to be sure: not used in training
@@ -55,9 +61,10 @@ def match_boxes(
 ) -> Int64[Tensor, " n"]:
     """Make every box positive, neutral or negative by its best IoU with the ground truth.
 
-    Best IoU >= `high_threshold`: positive, and paired with that ground truth. Below `low_threshold`: negative.
-    Between the two: neutral. The best-anchor rule (`allow_low_quality_matches`) saves a ground truth that no box
-    reaches with `high_threshold`: the box that overlaps it most, and every box that ties, becomes positive.
+    Best IoU >= `high_threshold`: positive, and paired with that ground truth. Below `low_threshold`:
+    negative. Between the two: neutral. The best-anchor rule (`allow_low_quality_matches`) saves a ground
+    truth that no box reaches with `high_threshold`: the box that overlaps it most, and every box that
+    ties, becomes positive.
 
     Args:
         match_quality_matrix: IoU of ground truth i with box j, as `box_iou(ground_truth, boxes)` gives it.
@@ -72,8 +79,9 @@ def match_boxes(
         ValueError: a wrong shape, a nan, thresholds outside 0..1 or in the wrong order.
 
     Source: lecture, "Slow" R-CNN training; Ren et al., NeurIPS 2015, section 3.1.2; same as torchvision's
-    `Matcher`, except in two cases that it gets wrong or refuses: without ground truth every box is negative (there:
-    an error), and a ground truth that overlaps no box claims none (there: every box it does not touch).
+    `Matcher`, except in two cases that it gets wrong or refuses: without ground truth every box is
+    negative (there: an error), and a ground truth that overlaps no box claims none (there: every box it
+    does not touch).
 
     >>> iou = torch.tensor([[0.8, 0.4, 0.1, 0.0], [0.0, 0.0, 0.2, 0.0]])
     >>> match_boxes(iou, 0.5, 0.3)
@@ -84,7 +92,9 @@ def match_boxes(
     _check_quality(match_quality_matrix)
     _check_thresholds(high_threshold, low_threshold)
     if match_quality_matrix.numel() == 0:
-        return torch.full((match_quality_matrix.shape[1],), NEGATIVE, device=match_quality_matrix.device)
+        return torch.full(
+            (match_quality_matrix.shape[1],), NEGATIVE, device=match_quality_matrix.device
+        )
     best_iou, best_truth = match_quality_matrix.max(dim=0)  # [n] each
     matches = best_truth.clone()
     matches[best_iou < high_threshold] = NEUTRAL
@@ -102,7 +112,9 @@ def match_boxes_one_to_one_loops(
     """`match_boxes_one_to_one` written out: all pairs, best first, each box and each ground truth once."""
     truths, boxes = match_quality_matrix.shape
     matches = match_boxes_loops(match_quality_matrix, iou_threshold, iou_threshold)
-    pairs = [(-match_quality_matrix[i, j].item(), j, i) for j in range(boxes) for i in range(truths)]
+    pairs = [
+        (-match_quality_matrix[i, j].item(), j, i) for j in range(boxes) for i in range(truths)
+    ]
     taken_truths, taken_boxes = set(), set()
     for _, j, i in sorted(pairs):
         if i not in taken_truths and j not in taken_boxes:
@@ -115,11 +127,11 @@ def match_boxes_one_to_one_loops(
 def match_boxes_one_to_one(
     match_quality_matrix: Float[Tensor, "m n"], iou_threshold: float = 0.5
 ) -> Int64[Tensor, " n"]:
-    """Another best-anchor rule: every ground truth gets one box of its own, best pair first, then the threshold.
+    """Another best-anchor rule: every ground truth gets a box of its own, best pair first.
 
-    Take the highest IoU of the whole matrix, pair that ground truth with that box, cross out its row and column,
-    repeat. The boxes left over are positive from `iou_threshold` on and negative below; none is neutral. Unlike
-    `match_boxes`, two ground truths never lose to each other over one box.
+    Take the highest IoU of the whole matrix, pair that ground truth with that box, cross out its row
+    and column, repeat. The boxes left over are positive from `iou_threshold` on and negative below;
+    none is neutral. Unlike `match_boxes`, two ground truths never lose to each other over one box.
 
     Args:
         match_quality_matrix: IoU of ground truth i with box j.
@@ -131,8 +143,9 @@ def match_boxes_one_to_one(
     Raises:
         ValueError: a wrong shape, a nan, or a threshold outside 0..1.
 
-    Source: Liu et al., "SSD", ECCV 2016, section 2.2; D2L 14.4, whose `assign_anchor_to_bbox` takes the boxes and
-    returns the same indices. With fewer boxes than ground truths it goes on with crossed-out pairs; here it stops.
+    Source: Liu et al., "SSD", ECCV 2016, section 2.2; D2L 14.4, whose `assign_anchor_to_bbox` takes the
+    boxes and returns the same indices. With fewer boxes than ground truths it goes on with crossed-out
+    pairs; here it stops.
 
     >>> match_boxes_one_to_one(torch.tensor([[0.4, 0.3], [0.3, 0.0]]))
     tensor([0, 1])
@@ -150,7 +163,9 @@ def match_boxes_one_to_one(
     return matches
 
 
-def class_targets_loops(matches: Int64[Tensor, " n"], labels: Int64[Tensor, " m"]) -> Int64[Tensor, " n"]:
+def class_targets_loops(
+    matches: Int64[Tensor, " n"], labels: Int64[Tensor, " m"]
+) -> Int64[Tensor, " n"]:
     """`class_targets` written out for one box at a time, to read."""
     targets = torch.zeros_like(matches)
     for j, match in enumerate(matches.tolist()):
@@ -183,7 +198,9 @@ def class_targets(matches: Int64[Tensor, " n"], labels: Int64[Tensor, " m"]) -> 
     check_labels("labels", labels)
     check_same_device(matches=matches, labels=labels)
     if len(labels) and int(labels.min()) < 1:
-        raise ValueError(f"labels: expected classes of 1 or above (0 is background), got {int(labels.min())}")
+        raise ValueError(
+            f"labels: expected classes of 1 or above (0 is background), got {int(labels.min())}"
+        )
     if len(matches) and not NEUTRAL <= int(matches.min()) <= int(matches.max()) < len(labels):
         raise ValueError(
             f"matches: expected {NEUTRAL}..{len(labels) - 1} for {len(labels)} labels, "
@@ -226,7 +243,8 @@ def balanced_sample(
 ) -> tuple[Bool[Tensor, " n"], Bool[Tensor, " n"]]:
     """Draw boxes for the loss so that the few positives are not drowned by thousands of negatives.
 
-    At most `positive_fraction` of the batch are positives. Where there are fewer, negatives fill the batch up.
+    At most `positive_fraction` of the batch are positives. Where there are fewer, negatives fill the
+    batch up.
 
     Args:
         labels: for each box 1 or above (positive), 0 (negative) or -1 (neutral, never drawn).
@@ -241,8 +259,8 @@ def balanced_sample(
         TypeError: labels that are not int64.
         ValueError: a wrong shape, a negative batch size, or a share outside 0..1.
 
-    Source: Girshick, "Fast R-CNN", ICCV 2015, section 2.3; same as torchvision's `BalancedPositiveNegativeSampler`
-    on one image, draw for draw from the same seed.
+    Source: Girshick, "Fast R-CNN", ICCV 2015, section 2.3; same as torchvision's
+    `BalancedPositiveNegativeSampler` on one image, draw for draw from the same seed.
 
     >>> positive, negative = balanced_sample(torch.tensor([2, 0, 0, 0, -1]), 3, 0.5)
     >>> int(positive.sum()), int(negative.sum())

@@ -31,8 +31,12 @@ def encode_boxes_loops(
     weights: Weights = (1.0, 1.0, 1.0, 1.0),
 ) -> Float[Tensor, "n 4"]:
     """`encode_boxes` written out for one pair of boxes at a time, to read."""
-    targets = torch.zeros(len(proposals), 4, dtype=torch.promote_types(proposals.dtype, torch.float32))
-    for i, (truth, proposal) in enumerate(zip(reference_boxes.tolist(), proposals.tolist(), strict=True)):
+    targets = torch.zeros(
+        len(proposals), 4, dtype=torch.promote_types(proposals.dtype, torch.float32)
+    )
+    for i, (truth, proposal) in enumerate(
+        zip(reference_boxes.tolist(), proposals.tolist(), strict=True)
+    ):
         width, height = proposal[2] - proposal[0], proposal[3] - proposal[1]
         centre_x, centre_y = proposal[0] + width / 2, proposal[1] + height / 2
         true_width, true_height = truth[2] - truth[0], truth[3] - truth[1]
@@ -52,8 +56,8 @@ def encode_boxes(
     """The box target: how to move and stretch each proposal so that it becomes its ground-truth box.
 
     With the proposal's centre (px, py) and size (pw, ph) and the true box's (gx, gy), (gw, gh):
-    tx = (gx - px) / pw, ty = (gy - py) / ph, tw = log(gw / pw), th = log(gh / ph). Shifts are measured in proposal
-    widths and sizes as ratios, so the target does not change when the picture is enlarged.
+    tx = (gx - px) / pw, ty = (gy - py) / ph, tw = log(gw / pw), th = log(gh / ph). Shifts are measured in
+    proposal widths and sizes as ratios, so the target does not change when the picture is enlarged.
 
     Args:
         reference_boxes: the true box of each proposal, `x1, y1, x2, y2` in pixels.
@@ -64,11 +68,13 @@ def encode_boxes(
         `tx, ty, tw, th` of each proposal.
 
     Raises:
-        ValueError: a wrong shape, sets of different length, a nan, swapped corners, a box of zero width or height,
+        ValueError: a wrong shape, sets of different length, a nan, swapped corners, a box of zero width
+        or height,
             a weight that is not above zero, or tensors on different devices.
 
     Source: Girshick et al., "Rich feature hierarchies", CVPR 2014, appendix C; same as torchvision's
-    `BoxCoder.encode_single`. D2L's `offset_boxes` is this with weights (10, 10, 5, 5) and 1e-6 added inside the log.
+    `BoxCoder.encode_single`. D2L's `offset_boxes` is this with weights (10, 10, 5, 5) and 1e-6 added
+    inside the log.
 
     >>> encode_boxes(torch.tensor([[2.0, 0.0, 6.0, 2.0]]), torch.tensor([[0.0, 0.0, 4.0, 2.0]]))
     tensor([[0.5000, 0.0000, 0.0000, 0.0000]])
@@ -78,7 +84,7 @@ def encode_boxes(
     check_same_device(reference_boxes=reference_boxes, proposals=proposals)
     if len(reference_boxes) != len(proposals):
         raise ValueError(
-            f"reference_boxes: expected one for each of the {len(proposals)} proposals, got {len(reference_boxes)}"
+            f"reference_boxes: expected {len(proposals)}, one for each proposal, got {len(reference_boxes)}"
         )
     _check_sized("reference_boxes", reference_boxes)
     _check_sized("proposals", proposals)
@@ -99,7 +105,9 @@ def decode_boxes_loops(
 ) -> Float[Tensor, "n 4"]:
     """`decode_boxes` written out for one box at a time, to read."""
     decoded = torch.zeros_like(rel_codes)
-    for i, (code, (x1, y1, x2, y2)) in enumerate(zip(rel_codes.tolist(), boxes.tolist(), strict=True)):
+    for i, (code, (x1, y1, x2, y2)) in enumerate(
+        zip(rel_codes.tolist(), boxes.tolist(), strict=True)
+    ):
         tx, ty, tw, th = (value / weight for value, weight in zip(code, weights, strict=True))
         width, height = x2 - x1, y2 - y1
         centre_x, centre_y = x1 + width / 2 + tx * width, y1 + height / 2 + ty * height
@@ -118,11 +126,11 @@ def decode_boxes(
 ) -> Float[Tensor, "n k"]:
     """Undo `encode_boxes`: move and stretch each box by its four numbers.
 
-    An untrained network can ask for a box e^20 times as wide. tw and th are cut at `bbox_xform_clip`, so that no
-    prediction grows by more than 1000 / 16 and nothing overflows.
+    An untrained network can ask for a box e^20 times as wide. tw and th are cut at `bbox_xform_clip`,
+    so that no prediction grows by more than 1000 / 16 and nothing overflows.
 
     Args:
-        rel_codes: `tx, ty, tw, th` of each box, or several such groups side by side (one for each class): k = 4 C.
+        rel_codes: `tx, ty, tw, th` of each box, or C such groups side by side, one a class: k = 4 C.
         boxes: where to start from, `x1, y1, x2, y2` in pixels.
         weights: the factors that `encode_boxes` used.
         bbox_xform_clip: the largest tw and th, a natural logarithm.
@@ -132,7 +140,8 @@ def decode_boxes(
 
     Raises:
         TypeError: codes of whole numbers.
-        ValueError: a wrong shape, sets of different length, a nan, swapped corners, a weight that is not above
+        ValueError: a wrong shape, sets of different length, a nan, swapped corners, a weight that is
+        not above
             zero, or different devices.
 
     Source: Girshick et al., CVPR 2014, appendix C; same as torchvision's `BoxCoder.decode_single`. D2L's
@@ -144,7 +153,9 @@ def decode_boxes(
     check_boxes("boxes", boxes)
     check_shape("rel_codes", rel_codes, len(boxes), "4 C")
     if rel_codes.shape[1] % 4:
-        raise ValueError(f"rel_codes: expected shape [{len(boxes)}, 4 C], got {list(rel_codes.shape)}")
+        raise ValueError(
+            f"rel_codes: expected shape [{len(boxes)}, 4 C], got {list(rel_codes.shape)}"
+        )
     check_floating("rel_codes", rel_codes)
     _check_weights(weights)
     if rel_codes.isnan().any():

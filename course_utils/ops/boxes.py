@@ -6,12 +6,22 @@ import torch
 from jaxtyping import Float, Real
 from torch import Tensor
 
-from course_utils.core import check_boxes, check_floating, check_same_device, check_shape, check_size
+from course_utils.core import (
+    check_boxes,
+    check_floating,
+    check_same_device,
+    check_shape,
+    check_size,
+)
 
 
 def _upcast(boxes: Tensor) -> Tensor:
     """float16 and integers below 64 bits overflow when a width is multiplied by a height; go wider."""
-    wider = torch.promote_types(boxes.dtype, torch.float32) if boxes.is_floating_point() else torch.int64
+    wider = (
+        torch.promote_types(boxes.dtype, torch.float32)
+        if boxes.is_floating_point()
+        else torch.int64
+    )
     return boxes.to(wider)
 
 
@@ -44,7 +54,9 @@ def box_area(boxes: Real[Tensor, "n 4"]) -> Real[Tensor, " n"]:
 
 def box_iou_loops(boxes1: Real[Tensor, "n 4"], boxes2: Real[Tensor, "m 4"]) -> Float[Tensor, "n m"]:
     """`box_iou` written out for one pair of boxes at a time, to read."""
-    iou = torch.zeros(len(boxes1), len(boxes2), dtype=torch.promote_types(boxes1.dtype, torch.float32))
+    iou = torch.zeros(
+        len(boxes1), len(boxes2), dtype=torch.promote_types(boxes1.dtype, torch.float32)
+    )
     for i, (ax1, ay1, ax2, ay2) in enumerate(boxes1.tolist()):
         for j, (bx1, by1, bx2, by2) in enumerate(boxes2.tolist()):
             width = max(min(ax2, bx2) - max(ax1, bx1), 0)
@@ -70,7 +82,9 @@ def intersection_and_union(
     Raises:
         ValueError: the boxes have another shape, a nan, swapped corners, or live on different devices.
 
-    >>> intersection_and_union(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[1.0, 0.0, 3.0, 2.0]]))
+    >>> intersection_and_union(
+    ...     torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[1.0, 0.0, 3.0, 2.0]])
+    ... )
     (tensor([[2.]]), tensor([[6.]]))
     """
     check_boxes("boxes1", boxes1)
@@ -101,7 +115,8 @@ def box_iou(boxes1: Real[Tensor, "n 4"], boxes2: Real[Tensor, "m 4"]) -> Float[T
     Raises:
         ValueError: the boxes have another shape, a nan, swapped corners, or live on different devices.
 
-    Source: same as `torchvision.ops.box_iou`, except that two boxes without area have IoU 0 here and nan there.
+    Source: same as `torchvision.ops.box_iou`, except that two boxes without area have IoU 0 here and
+    nan there.
 
     >>> box_iou(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[1.0, 0.0, 3.0, 2.0]]))
     tensor([[0.3333]])
@@ -125,7 +140,9 @@ def generalized_box_iou_loops(
     return giou
 
 
-def generalized_box_iou(boxes1: Real[Tensor, "n 4"], boxes2: Real[Tensor, "m 4"]) -> Float[Tensor, "n m"]:
+def generalized_box_iou(
+    boxes1: Real[Tensor, "n 4"], boxes2: Real[Tensor, "m 4"]
+) -> Float[Tensor, "n m"]:
     """IoU minus the share of the smallest enclosing box that neither box fills.
 
     Boxes that do not touch all have IoU 0, so IoU cannot say which is nearer. GIoU goes on falling, to -1,
@@ -142,9 +159,12 @@ def generalized_box_iou(boxes1: Real[Tensor, "n 4"], boxes2: Real[Tensor, "m 4"]
         ValueError: the boxes have another shape, a nan, swapped corners, or live on different devices.
 
     Source: Rezatofighi et al., "Generalized Intersection over Union", CVPR 2019; same as
-    `torchvision.ops.generalized_box_iou`, except that boxes whose enclosing box has no area give 0, not nan.
+    `torchvision.ops.generalized_box_iou`, except that boxes whose enclosing box has no area give 0, not
+    nan.
 
-    >>> generalized_box_iou(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.tensor([[3.0, 0.0, 4.0, 1.0]]))
+    >>> generalized_box_iou(
+    ...     torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.tensor([[3.0, 0.0, 4.0, 1.0]])
+    ... )
     tensor([[-0.5000]])
     """
     intersection, union = intersection_and_union(boxes1, boxes2)
@@ -182,8 +202,8 @@ def clip_boxes_to_image(boxes: Real[Tensor, "n 4"], size: tuple[int, int]) -> Re
 def box_convert(boxes: Real[Tensor, "n 4"], in_fmt: str, out_fmt: str) -> Real[Tensor, "n 4"]:
     """Rewrite boxes in another of the three usual forms.
 
-    "xyxy" is two corners (this course, torchvision), "xywh" a corner and the size (COCO's files), "cxcywh" the
-    centre and the size (the form in which box targets are computed).
+    "xyxy" is two corners (this course, torchvision), "xywh" a corner and the size (COCO's files),
+    "cxcywh" the centre and the size (the form in which box targets are computed).
 
     Args:
         boxes: in the form `in_fmt`, in pixels.
@@ -220,7 +240,9 @@ def box_convert(boxes: Real[Tensor, "n 4"], in_fmt: str, out_fmt: str) -> Real[T
 
 
 def crop_and_resize_loops(
-    image: Float[Tensor, "c h w"], boxes: Real[Tensor, "n 4"], output_size: tuple[int, int] = (224, 224)
+    image: Float[Tensor, "c h w"],
+    boxes: Real[Tensor, "n 4"],
+    output_size: tuple[int, int] = (224, 224),
 ) -> Float[Tensor, "n c oh ow"]:
     """`crop_and_resize` written out: cut the pixels of one box, let torch resize them, next box."""
     crops = [image.new_zeros(0, image.shape[0], *output_size)]
@@ -233,10 +255,10 @@ def crop_and_resize_loops(
 
 
 def _bilinear_taps(start: Tensor, stop: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor]:
-    """For each interval of whole pixels: the two pixels around each of `steps` even positions, and the blend."""
+    """For each interval of whole pixels: the two pixels around each of `steps` positions, and the blend."""
     length = (stop - start)[:, None]  # [n, 1]
     middle = torch.arange(steps, device=start.device) + 0.5  # [steps]
-    position = (middle * length / steps - 0.5).clamp(min=0)  # [n, steps], 0 is the first pixel's centre
+    position = (middle * length / steps - 0.5).clamp(min=0)  # [n, steps], from the first centre
     lower = position.floor()
     upper = torch.minimum(lower + 1, length - 1)
     offset = start[:, None]
@@ -244,13 +266,15 @@ def _bilinear_taps(start: Tensor, stop: Tensor, steps: int) -> tuple[Tensor, Ten
 
 
 def crop_and_resize(
-    image: Float[Tensor, "c h w"], boxes: Real[Tensor, "n 4"], output_size: tuple[int, int] = (224, 224)
+    image: Float[Tensor, "c h w"],
+    boxes: Real[Tensor, "n 4"],
+    output_size: tuple[int, int] = (224, 224),
 ) -> Float[Tensor, "n c oh ow"]:
     """Cut the pixels of every box out of one image and stretch each crop to the same size.
 
     This is what Slow R-CNN feeds to its network, one forward pass a crop. A crop is made of whole pixels: a
-    box is first grown outwards to the pixels it touches and cut at the image's border. Resizing is bilinear and
-    stretches: a tall box and a wide box both come out square.
+    box is first grown outwards to the pixels it touches and cut at the image's border. Resizing is
+    bilinear and stretches: a tall box and a wide box both come out square.
 
     Args:
         image: `[c, h, w]`.
@@ -262,7 +286,8 @@ def crop_and_resize(
 
     Raises:
         TypeError: an image of whole numbers (divide by 255 first).
-        ValueError: a wrong shape, a nan, swapped corners, a size that is not above zero, tensors on different
+        ValueError: a wrong shape, a nan, swapped corners, a size that is not above zero, tensors on
+        different
             devices, or a box without a pixel inside the image.
 
     Source: lecture, "Slow" R-CNN training; same as `torchvision.transforms.functional.resized_crop` with
@@ -279,7 +304,9 @@ def crop_and_resize(
     check_size("output_size", output_size)
     check_same_device(image=image, boxes=boxes)
     height, width = image.shape[1:]
-    boxes = boxes.to(torch.promote_types(image.dtype, torch.float32))  # float16 cannot count to 2049
+    boxes = boxes.to(
+        torch.promote_types(image.dtype, torch.float32)
+    )  # float16 cannot count to 2049
     left, top = boxes[:, 0].floor(), boxes[:, 1].floor()
     right = torch.maximum(boxes[:, 2].ceil(), left + 1).clamp(max=width)
     bottom = torch.maximum(boxes[:, 3].ceil(), top + 1).clamp(max=height)
@@ -295,6 +322,10 @@ def crop_and_resize(
     rows_above, rows_below = above[:, :, None], below[:, :, None]
     left_columns, right_columns = before[:, None, :], after[:, None, :]
     along, down = along[:, None, :].to(image.dtype), down[:, :, None].to(image.dtype)
-    upper = torch.lerp(image[:, rows_above, left_columns], image[:, rows_above, right_columns], along)
-    lower = torch.lerp(image[:, rows_below, left_columns], image[:, rows_below, right_columns], along)
+    upper = torch.lerp(
+        image[:, rows_above, left_columns], image[:, rows_above, right_columns], along
+    )
+    lower = torch.lerp(
+        image[:, rows_below, left_columns], image[:, rows_below, right_columns], along
+    )
     return torch.lerp(upper, lower, down).movedim(0, 1)  # [c, n, oh, ow] -> [n, c, oh, ow]

@@ -20,8 +20,8 @@ def masks_to_boxes_loops(masks: Bool[Tensor, "n h w"]) -> Float[Tensor, "n 4"]:
 def masks_to_boxes(masks: Bool[Tensor, "n h w"]) -> Float[Tensor, "n 4"]:
     """The tight box around each mask.
 
-    A pixel is a square: the one in column 3 reaches from x = 3 to x = 4. So a box ends one past its last pixel,
-    and its width is the number of columns it covers.
+    A pixel is a square: the one in column 3 reaches from x = 3 to x = 4. So a box ends one past its last
+    pixel, and its width is the number of columns it covers.
 
     Args:
         masks: one mask an object.
@@ -33,7 +33,8 @@ def masks_to_boxes(masks: Bool[Tensor, "n h w"]) -> Float[Tensor, "n 4"]:
         TypeError: the masks are not boolean.
         ValueError: a wrong shape, or a mask without a pixel.
 
-    Source: `torchvision.ops.masks_to_boxes` returns the centres' numbers instead: its x2 and y2 are smaller by 1.
+    Source: `torchvision.ops.masks_to_boxes` returns the centres' numbers instead: its x2 and y2 are
+    smaller by 1.
 
     >>> masks_to_boxes(torch.tensor([[[False, True, True], [False, True, False]]]))
     tensor([[1., 0., 3., 2.]])

@@ -27,7 +27,7 @@ def nms_loops(
     iou = box_iou_loops(boxes, boxes)
     waiting = sorted(
         range(len(boxes)), key=lambda i: -scores[i].item()
-    )  # of equal scores, the first stays first
+    )  # equal scores stay in order
     keep = []
     while waiting:
         best = waiting.pop(0)
@@ -37,29 +37,33 @@ def nms_loops(
 
 
 def _survivors(suppresses: Tensor) -> Tensor:
-    """The greedy answer, found in parallel: a box falls if a box that stands, and comes before it, suppresses it.
+    """The greedy answer in parallel: a box falls if one before it, that stands, suppresses it.
 
-    Start with all standing and apply that sentence until nothing changes. After round r the first r boxes of
-    every chain of suppressions are settled, so the rounds needed are the longest chain, rarely more than ten.
+    Start with all standing and apply that sentence until nothing changes. After round r the first r
+    boxes of every chain of suppressions are settled, so the rounds needed are the longest chain, rarely
+    more than ten.
     """
     stands = suppresses.new_ones(len(suppresses))
-    while True:
+    for _ in range(len(suppresses)):
         update = ~(suppresses & stands[:, None]).any(dim=0)
         if torch.equal(update, stands):
-            return stands
+            break
         stands = update
+    return stands
 
 
 def _float32_threshold(iou_threshold: float) -> float:
-    """The largest float32 not above the threshold, so that an IoU of exactly float32(0.3) counts as above 0.3."""
+    """The largest float32 not above the threshold: float32(0.3) itself is a little above 0.3."""
     rounded = np.float32(iou_threshold)
-    return float(rounded if float(rounded) <= iou_threshold else np.nextafter(rounded, np.float32(-math.inf)))
+    if float(rounded) > iou_threshold:
+        rounded = np.nextafter(rounded, np.float32(-math.inf))
+    return float(rounded)
 
 
 def nms(
     boxes: Float[Tensor, "n 4"], scores: Float[Tensor, " n"], iou_threshold: float
 ) -> Int64[Tensor, " k"]:
-    """Keep the best box, drop every box that overlaps it by more than `iou_threshold`, and so on down the scores.
+    """Keep the best box, drop all that overlap it by more than `iou_threshold`, go on with the next.
 
     Args:
         boxes: `x1, y1, x2, y2` in pixels.
@@ -74,7 +78,9 @@ def nms(
 
     Source: same as `torchvision.ops.nms`. D2L's `nms` is the loop.
 
-    >>> boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [1.0, 0.0, 11.0, 10.0], [20.0, 0.0, 30.0, 10.0]])
+    >>> boxes = torch.tensor(
+    ...     [[0.0, 0.0, 10.0, 10.0], [1.0, 0.0, 11.0, 10.0], [20.0, 0.0, 30.0, 10.0]]
+    ... )
     >>> nms(boxes, torch.tensor([0.6, 0.9, 0.3]), 0.5)
     tensor([1, 2])
     """
@@ -84,7 +90,10 @@ def nms(
 
 
 def batched_nms_loops(
-    boxes: Float[Tensor, "n 4"], scores: Float[Tensor, " n"], idxs: Int64[Tensor, " n"], iou_threshold: float
+    boxes: Float[Tensor, "n 4"],
+    scores: Float[Tensor, " n"],
+    idxs: Int64[Tensor, " n"],
+    iou_threshold: float,
 ) -> Int64[Tensor, " k"]:
     """`batched_nms` written out: `nms_loops` for each class, then all survivors by falling score."""
     keep = []
@@ -95,7 +104,10 @@ def batched_nms_loops(
 
 
 def batched_nms(
-    boxes: Float[Tensor, "n 4"], scores: Float[Tensor, " n"], idxs: Int64[Tensor, " n"], iou_threshold: float
+    boxes: Float[Tensor, "n 4"],
+    scores: Float[Tensor, " n"],
+    idxs: Int64[Tensor, " n"],
+    iou_threshold: float,
 ) -> Int64[Tensor, " k"]:
     """`nms` for each class apart, in one go: a dog never suppresses a cat.
 
@@ -124,5 +136,7 @@ def batched_nms(
     iou = box_iou(boxes[order], boxes[order])
     limit = iou_threshold if iou.dtype == torch.float64 else _float32_threshold(iou_threshold)
     rivals = idxs[order][:, None] == idxs[order][None, :]
-    suppresses = ((iou > limit) & rivals).triu(diagonal=1)  # [i, j]: i is better than j and too near
+    suppresses = ((iou > limit) & rivals).triu(
+        diagonal=1
+    )  # [i, j]: i is better than j and too near
     return order[_survivors(suppresses)]

@@ -35,7 +35,8 @@ def figure(fig_or_ax: Figure | Axes, alt: str) -> None:
     finally:
         plt.close(fig)
     publish(
-        {"image/png": base64.b64encode(png).decode(), "text/plain": alt}, metadata={"image/png": {"alt": alt}}
+        {"image/png": base64.b64encode(png).decode(), "text/plain": alt},
+        metadata={"image/png": {"alt": alt}},
     )
 
 
@@ -58,7 +59,9 @@ def png_bytes(fig: Figure) -> bytes:
     """
     _separate_tags(fig)
     drawn, small = io.BytesIO(), io.BytesIO()
-    fig.savefig(drawn, format="png", bbox_inches="tight", pad_inches=0.08, metadata={"Software": None})
+    fig.savefig(
+        drawn, format="png", bbox_inches="tight", pad_inches=0.08, metadata={"Software": None}
+    )
     picture = Image.open(drawn).convert("RGB")
     if not picture.getcolors(256):
         picture = picture.point([round(level / 17) * 17 for level in range(256)] * 3)
@@ -83,7 +86,9 @@ def figure_of(fig_or_ax: Figure | Axes) -> Figure:
         return fig_or_ax
     if isinstance(fig_or_ax, Axes):
         return fig_or_ax.figure.canvas.figure
-    raise TypeError(f"fig_or_ax: expected a matplotlib figure or axes, got {type(fig_or_ax).__name__}")
+    raise TypeError(
+        f"fig_or_ax: expected a matplotlib figure or axes, got {type(fig_or_ax).__name__}"
+    )
 
 
 def check_alt(alt: str) -> str:

@@ -20,7 +20,7 @@ ROLES = (
 def plot_matches(
     proposals: Float[Tensor, "n 4"], matches: Int64[Tensor, " n"], *, ax: Axes | None = None
 ) -> Axes:
-    """Draw each box by its role: positive solid blue, neutral dashed yellow, negative dotted red, with a count.
+    """Draw boxes by role: positive solid blue, neutral dashed yellow, negative dotted red, and count.
 
     Args:
         proposals: `x1, y1, x2, y2` in pixels.
@@ -43,11 +43,18 @@ def plot_matches(
     ax = _axes(ax, _numpy(proposals))
     handles = []
     for role, color, style, width in ROLES:
-        chosen = {"negative": matches == NEGATIVE, "neutral": matches == NEUTRAL, "positive": matches >= 0}[
-            role
-        ]
+        chosen = {
+            "negative": matches == NEGATIVE,
+            "neutral": matches == NEUTRAL,
+            "positive": matches >= 0,
+        }[role]
         for x1, y1, x2, y2 in proposals[chosen].tolist():
-            line = {"edgecolor": color, "linestyle": style, "linewidth": width, "zorder": 2 + width / 4}
+            line = {
+                "edgecolor": color,
+                "linestyle": style,
+                "linewidth": width,
+                "zorder": 2 + width / 4,
+            }
             ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, **line))
         label = f"{int(chosen.sum())} {role}"
         handles.insert(0, Line2D([], [], color=color, linestyle=style, linewidth=2.5, label=label))

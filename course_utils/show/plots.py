@@ -57,7 +57,9 @@ def plot_image(image: Tensor, *, ax: Axes | None = None, title: str | None = Non
     if not isinstance(image, Tensor):
         raise TypeError(f"image: expected a torch.Tensor, got {type(image).__name__}")
     if not (image.ndim == 2 or (image.ndim == 3 and image.shape[0] in (1, 3))):
-        raise ValueError(f"image: expected shape [3, h, w], [1, h, w] or [h, w], got {list(image.shape)}")
+        raise ValueError(
+            f"image: expected shape [3, h, w], [1, h, w] or [h, w], got {list(image.shape)}"
+        )
     if not image.is_floating_point():
         raise TypeError(f"image: expected floating point numbers in 0..1, got {image.dtype}")
     pixels = _numpy(image.float())
@@ -97,7 +99,9 @@ def plot_boxes(
     Raises:
         ValueError: shapes or lengths that do not fit, class numbers without a name.
 
-    >>> ax = plot_boxes(torch.tensor([[0.0, 0.0, 4.0, 3.0]]), labels=["dog"], scores=torch.tensor([0.931]))
+    >>> ax = plot_boxes(
+    ...     torch.tensor([[0.0, 0.0, 4.0, 3.0]]), labels=["dog"], scores=torch.tensor([0.931])
+    ... )
     >>> ax.texts[0].get_text()
     'dog 0.93'
     >>> plt.close(ax.figure)
@@ -107,13 +111,18 @@ def plot_boxes(
     texts = _label_texts(labels, names, count)
     if scores is not None:
         check_shape("scores", scores, count)
-        texts = [f"{text} {score:.2f}".strip() for text, score in zip(texts, scores.tolist(), strict=True)]
+        texts = [
+            f"{text} {score:.2f}".strip()
+            for text, score in zip(texts, scores.tolist(), strict=True)
+        ]
     if colors is None and isinstance(labels, Tensor):
         colors = [class_color(number, names) for number in labels.tolist()]
     colors = _each("colors", colors or [instance_color(index) for index in range(count)], count)
     styles = _each("styles", styles or "-", count)
     ax = _axes(ax, _numpy(boxes))
-    for (x1, y1, x2, y2), text, color, style in zip(boxes.tolist(), texts, colors, styles, strict=True):
+    for (x1, y1, x2, y2), text, color, style in zip(
+        boxes.tolist(), texts, colors, styles, strict=True
+    ):
         outline = Rectangle(
             (x1, y1),
             x2 - x1,
@@ -155,14 +164,18 @@ def plot_masks(
         ValueError: another shape, or another number of colours.
 
     >>> ax = plot_masks(torch.ones(1, 2, 3, dtype=torch.bool))
-    >>> len(ax.collections[0].get_segments())  # the edges of the six pixels that have none beside them
+    >>> len(
+    ...     ax.collections[0].get_segments()
+    ... )  # the edges of the six pixels that have none beside them
     10
     >>> plt.close(ax.figure)
     """
     check_shape("masks", masks, "n", "h", "w")
     if masks.dtype != torch.bool:
         raise TypeError(f"masks: expected torch.bool, got {masks.dtype}")
-    colors = _each("colors", colors or [instance_color(index) for index in range(len(masks))], len(masks))
+    colors = _each(
+        "colors", colors or [instance_color(index) for index in range(len(masks))], len(masks)
+    )
     ax = _axes(ax)
     fill = np.zeros((*masks.shape[1:], 4))
     segments, outlines = [], []
@@ -173,7 +186,9 @@ def plot_masks(
         outlines.extend([color] * len(edges))
     if masks.numel():
         _draw_pixels(fill, ax, title=None, zorder=2)
-    lines = LineCollection(segments, colors=outlines, linewidths=2, capstyle="projecting", zorder=2.5)
+    lines = LineCollection(
+        segments, colors=outlines, linewidths=2, capstyle="projecting", zorder=2.5
+    )
     ax.add_collection(lines, autolim=False)
     return ax
 
@@ -212,7 +227,9 @@ def plot_label_map(
     """
     check_shape("semantic", semantic, "h", "w")
     numbers = semantic.unique().tolist()
-    unnamed = [number for number in numbers if number != VOID and not 0 <= number < len(class_names)]
+    unnamed = [
+        number for number in numbers if number != VOID and not 0 <= number < len(class_names)
+    ]
     if unnamed:
         raise ValueError(
             f"semantic: expected 0..{len(class_names) - 1} or {VOID}, but some pixels are {unnamed[0]}"
@@ -238,7 +255,15 @@ def plot_label_map(
     shown = {number: "void" if number == VOID else class_names[number] for number in numbers}
     for number, name in shown.items():
         y, x = _heart_of_largest_region(classes == number)
-        _tag(ax, x, y, name, _map_color(number, class_names), horizontalalignment="center", verticalalignment="center")
+        _tag(
+            ax,
+            x,
+            y,
+            name,
+            _map_color(number, class_names),
+            horizontalalignment="center",
+            verticalalignment="center",
+        )
     if legend:
         handles = [
             Patch(
@@ -254,7 +279,9 @@ def plot_label_map(
     return ax
 
 
-def plot_crops(crops: Float[Tensor, "n 3 h w"], titles: Sequence[str], *, columns: int = 6) -> Figure:
+def plot_crops(
+    crops: Float[Tensor, "n 3 h w"], titles: Sequence[str], *, columns: int = 6
+) -> Figure:
     """Draw pictures of one size side by side, each under its title.
 
     Args:
@@ -285,7 +312,9 @@ def plot_crops(crops: Float[Tensor, "n 3 h w"], titles: Sequence[str], *, column
     letters = int(size * 72 / (0.62 * font))
     for index, (crop, title) in enumerate(zip(crops, titles, strict=True)):
         ax = plot_image(crop, ax=figure.add_subplot(rows, across, index + 1))
-        lines = [part for line in title.split("\n") for part in textwrap.wrap(line, letters) or [""]]
+        lines = [
+            part for line in title.split("\n") for part in textwrap.wrap(line, letters) or [""]
+        ]
         ax.set_title("\n".join(lines), fontsize=font, loc="center")
     if not len(crops):
         figure.text(0.5, 0.5, "no crops", horizontalalignment="center")
@@ -312,7 +341,9 @@ def plot_box_targets(
     Raises:
         ValueError: another shape, another number of targets, or a box without width or height.
 
-    >>> ax = plot_box_targets(torch.tensor([[0.0, 0.0, 4.0, 4.0]]), torch.tensor([[1.0, 1.0, 9.0, 5.0]]))
+    >>> ax = plot_box_targets(
+    ...     torch.tensor([[0.0, 0.0, 4.0, 4.0]]), torch.tensor([[1.0, 1.0, 9.0, 5.0]])
+    ... )
     >>> [text.get_text() for text in ax.texts if text.get_text()]
     ['log w +0.69\\nlog h +0.00']
     >>> plt.close(ax.figure)
@@ -332,7 +363,14 @@ def plot_box_targets(
         grown = start + target_size / 2
         edge = start + size / 2
         _arrow(ax, tuple(start), tuple(end), color, width=2.5)
-        ax.plot(*start, marker="o", markersize=6, color=color, markeredgecolor=text_color(color), zorder=5)
+        ax.plot(
+            *start,
+            marker="o",
+            markersize=6,
+            color=color,
+            markeredgecolor=text_color(color),
+            zorder=5,
+        )
         _arrow(ax, (edge[0], start[1]), (grown[0], start[1]), color, width=1.5)
         _arrow(ax, (start[0], edge[1]), (start[0], grown[1]), color, width=1.5)
         width, height = np.log(target_size / size)
@@ -371,7 +409,9 @@ def plot_grid(
     longest = max((len(text) for row in texts for text in row), default=1)
     side = max(0.6, 0.13 * longest + 0.15) * plt.rcParams["font.size"] / 12
     if ax is None:
-        _, ax = plt.subplots(figsize=(side * max(width, 2), side * max(height, 1) + (0.4 if title else 0)))
+        _, ax = plt.subplots(
+            figsize=(side * max(width, 2), side * max(height, 1) + (0.4 if title else 0))
+        )
     finite = np.abs(values[np.isfinite(values)])
     limit = 1.8 * finite.max(initial=1e-12)  # 1.8: even the largest number stays on a pale square
     colors = plt.get_cmap("PuOr_r")(
@@ -394,7 +434,10 @@ def plot_grid(
 
 
 def plot_keypoints(
-    keypoints: Float[Tensor, "n 17 3"], skeleton: Sequence[tuple[int, int]], *, ax: Axes | None = None
+    keypoints: Float[Tensor, "n 17 3"],
+    skeleton: Sequence[tuple[int, int]],
+    *,
+    ax: Axes | None = None,
 ) -> Axes:
     """Draw the joints of people and the bones between them.
 
@@ -418,7 +461,9 @@ def plot_keypoints(
     >>> plt.close(ax.figure)
     """
     check_shape("keypoints", keypoints, "n", 17, 3)
-    wrong = [pair for pair in skeleton if len(pair) != 2 or not all(0 <= joint < 17 for joint in pair)]
+    wrong = [
+        pair for pair in skeleton if len(pair) != 2 or not all(0 <= joint < 17 for joint in pair)
+    ]
     if wrong:
         raise ValueError(f"skeleton: expected pairs of joint numbers from 0 to 16, got {wrong[0]}")
     people = _numpy(keypoints)
@@ -435,7 +480,12 @@ def plot_keypoints(
         for visibility, face in ((1, "white"), (2, color)):
             joints = person[person[:, 2] == visibility]
             ax.scatter(
-                *joints[:, :2].T, s=36, facecolor=face, edgecolor=text_color(color), linewidth=1, zorder=4
+                *joints[:, :2].T,
+                s=36,
+                facecolor=face,
+                edgecolor=text_color(color),
+                linewidth=1,
+                zorder=4,
             )
     return ax
 
@@ -462,7 +512,9 @@ def _axes(ax: Axes | None, boxes: np.ndarray | None = None) -> Axes:
 def _draw_pixels(pixels: np.ndarray, ax: Axes, title: str | None, **options) -> Axes:
     """One call of imshow with the course's coordinates; `pixels` is `[h, w]` or `[h, w, channels]`."""
     height, width = pixels.shape[:2]
-    interpolation = "nearest" if max(height, width) <= 256 or pixels.shape[2:] == (4,) else "antialiased"
+    interpolation = (
+        "nearest" if max(height, width) <= 256 or pixels.shape[2:] == (4,) else "antialiased"
+    )
     ax.imshow(pixels, extent=(0, width, height, 0), interpolation=interpolation, **options)
     ax.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
@@ -480,7 +532,9 @@ def _each(name: str, values: str | Sequence[str], count: int) -> list[str]:
     return list(values)
 
 
-def _label_texts(labels: Sequence[str] | Tensor | None, names: Sequence[str] | None, count: int) -> list[str]:
+def _label_texts(
+    labels: Sequence[str] | Tensor | None, names: Sequence[str] | None, count: int
+) -> list[str]:
     """What to write on each box."""
     if labels is None:
         return [""] * count
@@ -531,7 +585,9 @@ def _tag(ax: Axes, x: int | float, y: int | float, text: str, color: str, **alig
     )
 
 
-def _arrow(ax: Axes, start: Sequence[float], end: Sequence[float], color: str, width: int | float) -> None:
+def _arrow(
+    ax: Axes, start: Sequence[float], end: Sequence[float], color: str, width: int | float
+) -> None:
     """An arrow from one point to another, in pixels of the image."""
     arrow = ax.annotate(
         "",

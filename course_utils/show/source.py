@@ -33,7 +33,8 @@ def show_source(*functions: Callable) -> None:
     publish(
         {
             "text/markdown": "\n\n".join(
-                f"<small><code>{name}</code></small>\n\n```python\n{code}\n```" for name, code in named
+                f"<small><code>{name}</code></small>\n\n```python\n{code}\n```"
+                for name, code in named
             ),
             "text/plain": "\n\n".join(f"{name}\n\n{code}" for name, code in named),
         }
@@ -51,7 +52,9 @@ def _dotted_name(function: Callable) -> str:
 def _source(function: Callable) -> str:
     """The source text, flush left, with short docstrings."""
     if isinstance(function, property | staticmethod | classmethod) or inspect.ismodule(function):
-        raise TypeError(f"show_source: expected a function or a class, got a {type(function).__name__}")
+        raise TypeError(
+            f"show_source: expected a function or a class, got a {type(function).__name__}"
+        )
     if not callable(function):
         raise TypeError(f"show_source: expected a function or a class, got {function!r}")
     try:
@@ -61,14 +64,20 @@ def _source(function: Callable) -> str:
             f"show_source: {_dotted_name(function)} is implemented in C++ (or C), it has no Python source"
         ) from error
     except OSError as error:
-        raise TypeError(f"show_source: the source of {_dotted_name(function)} cannot be found") from error
+        raise TypeError(
+            f"show_source: the source of {_dotted_name(function)} cannot be found"
+        ) from error
     return _shorten_docstrings(textwrap.dedent("".join(lines)).rstrip())
 
 
 def _shorten_docstrings(code: str) -> str:
     """Cut every docstring in `code` to its first line.
 
-    >>> print(_shorten_docstrings("def f(x):\\n    '''Twice x.\\n\\n    More.\\n    '''\\n    return 2 * x"))
+    >>> print(
+    ...     _shorten_docstrings(
+    ...         "def f(x):\\n    '''Twice x.\\n\\n    More.\\n    '''\\n    return 2 * x"
+    ...     )
+    ... )
     def f(x):
         '''Twice x.'''
         return 2 * x

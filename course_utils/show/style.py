@@ -28,7 +28,16 @@ LINE_STYLES = ("-", "--", "-.", ":")
 HATCHES = ("", "///", "...", "\\\\\\", "xxx", "---", "ooo", "|||")
 
 _INSTANCE_ORDER = (0, 4, 2, 3, 6, 1, 5, 10, 9, 8, 7, 11)
-_LINE_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#332288", "#56B4E9", "#882255")
+_LINE_COLORS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#332288",
+    "#56B4E9",
+    "#882255",
+)
 _SIZES = {
     "font.size": 12,
     "axes.titlesize": 13,
@@ -62,7 +71,9 @@ def use_course_style() -> None:
             "figure.max_open_warning": 0,
             "savefig.dpi": "figure",
             "savefig.facecolor": "white",
-            "font.family": ["DejaVu Sans"],  # comes with matplotlib, so text is as wide on every machine
+            "font.family": [
+                "DejaVu Sans"
+            ],  # comes with matplotlib, so text is as wide on every machine
             "axes.facecolor": "white",
             "axes.spines.top": False,
             "axes.spines.right": False,
@@ -146,6 +157,8 @@ def text_color(background: str | tuple[float, ...]) -> str:
     >>> text_color("#F0E442"), text_color("#0072B2")
     ('black', 'white')
     """
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(background)]
+    linear = [
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(background)
+    ]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return "black" if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else "white"

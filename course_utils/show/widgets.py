@@ -55,7 +55,9 @@ def assemble(plot: Callable[..., Axes | Figure], alt: str, controls: dict) -> ip
     def redraw(_change: dict) -> None:
         try:
             picture.value = _picture(plot, alt, movers)
-        except Exception as error:  # a notebook's callback has no cell where a traceback would be seen
+        except (
+            Exception
+        ) as error:  # a notebook's callback has no cell where a traceback would be seen
             sentence = html.escape(f"{type(error).__name__}: {error}")
             picture.value = f'<p role="alert">There is no picture for these values. {sentence}</p>'
 
@@ -64,7 +66,9 @@ def assemble(plot: Callable[..., Axes | Figure], alt: str, controls: dict) -> ip
     return ipywidgets.VBox([*movers.values(), picture])
 
 
-def _picture(plot: Callable[..., Axes | Figure], alt: str, movers: dict[str, ipywidgets.Widget]) -> str:
+def _picture(
+    plot: Callable[..., Axes | Figure], alt: str, movers: dict[str, ipywidgets.Widget]
+) -> str:
     """Draw, and return the figure as an HTML image; whatever happens, no figure stays open."""
     values = {name: mover.value for name, mover in movers.items()}
     open_before = set(plt.get_fignums())
@@ -89,17 +93,25 @@ def _control(name: str, control: tuple | list | ipywidgets.Widget) -> ipywidgets
         control.description = control.description or _words(name)
         return control
     if isinstance(control, list) and control:
-        numbers = all(isinstance(option, int | float) and not isinstance(option, bool) for option in control)
+        numbers = all(
+            isinstance(option, int | float) and not isinstance(option, bool) for option in control
+        )
         options = [(_written(option), option) for option in control]
         if numbers:
             return ipywidgets.SelectionSlider(
                 options=options, value=control[0], continuous_update=False, **look
             )
         return ipywidgets.Dropdown(options=options, value=control[0], **look)
-    if isinstance(control, tuple) and len(control) == 4 and all(isinstance(v, int | float) for v in control):
+    if (
+        isinstance(control, tuple)
+        and len(control) == 4
+        and all(isinstance(v, int | float) for v in control)
+    ):
         low, high, step, start = control
         if not (low <= start <= high and step > 0):
-            raise ValueError(f"{name}: expected min <= start <= max and a step above zero, got {control}")
+            raise ValueError(
+                f"{name}: expected min <= start <= max and a step above zero, got {control}"
+            )
         limits = {"min": low, "max": high, "step": step, "value": start, "continuous_update": False}
         if all(isinstance(value, int) for value in control):
             return ipywidgets.IntSlider(**limits, **look)

@@ -52,7 +52,9 @@ def test_shape_of_no_tensor(value):
     assert message_of(TypeError, check_boxes, "anchors", value) == expected
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.uint8])
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.uint8]
+)
 def test_boxes_pass(dtype):
     check_boxes("boxes", torch.tensor([[0, 0, 4, 5], [1, 1, 1, 1], [1, 2, 1, 9]], dtype=dtype))
     check_boxes("boxes", torch.zeros(0, 4, dtype=dtype))
@@ -96,9 +98,14 @@ def test_labels():
     check_labels("labels", torch.tensor([3, -1, 0]))
     check_labels("labels", torch.zeros(0, dtype=torch.int64))
     expected = "labels: expected torch.int64, got torch.int32"
-    assert message_of(TypeError, check_labels, "labels", torch.zeros(2, dtype=torch.int32)) == expected
+    assert (
+        message_of(TypeError, check_labels, "labels", torch.zeros(2, dtype=torch.int32)) == expected
+    )
     expected = "labels: expected shape [n], got [2, 1]"
-    assert message_of(ValueError, check_labels, "labels", torch.zeros(2, 1, dtype=torch.int64)) == expected
+    assert (
+        message_of(ValueError, check_labels, "labels", torch.zeros(2, 1, dtype=torch.int64))
+        == expected
+    )
     expected = "labels: expected a torch.Tensor, got list"
     assert message_of(TypeError, check_labels, "labels", [1, 2]) == expected
 
@@ -111,7 +118,8 @@ def test_same_device():
     check_same_device(a=there, b=there)
     message = message_of(ValueError, check_same_device, boxes=here, scores=here, idxs=there)
     assert (
-        message == "boxes, scores, idxs: expected one device, got boxes on cpu, scores on cpu, idxs on meta"
+        message
+        == "boxes, scores, idxs: expected one device, got boxes on cpu, scores on cpu, idxs on meta"
     )
 
 

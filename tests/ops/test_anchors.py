@@ -14,7 +14,12 @@ from course_utils.ops.boxes import box_area, box_convert
 @pytest.mark.parametrize("stride", [1, 4, 16])
 @pytest.mark.parametrize(
     ("sizes", "aspect_ratios"),
-    [([8.0], [1.0]), ([8.0, 20.5], [0.5, 1.0, 2.0]), ([1000.0], [0.1, 10.0]), ([0.25, 3.0, 7.0], [1.0])],
+    [
+        ([8.0], [1.0]),
+        ([8.0, 20.5], [0.5, 1.0, 2.0]),
+        ([1000.0], [0.1, 10.0]),
+        ([0.25, 3.0, 7.0], [1.0]),
+    ],
 )
 def test_grid_equals_loops(device, feature_size, stride, sizes, aspect_ratios):
     anchors = grid_anchors(feature_size, stride, sizes, aspect_ratios, device=device)
@@ -63,7 +68,9 @@ def test_grid_equals_torchvision_moved_by_half_a_stride(feature_size, stride):
     # ratios with whole square roots and sizes that are multiples of 8: nothing for torchvision to round
     sizes, aspect_ratios = [8.0, 32.0, 64.0], [0.25, 1.0, 4.0]
     theirs = grid_with_torchvision(feature_size, stride, sizes, aspect_ratios)
-    assert torch.equal(grid_anchors(feature_size, stride, sizes, aspect_ratios), theirs + stride / 2)
+    assert torch.equal(
+        grid_anchors(feature_size, stride, sizes, aspect_ratios), theirs + stride / 2
+    )
 
 
 def test_torchvision_rounds_anchors_to_whole_pixels_and_we_do_not():
@@ -79,13 +86,17 @@ def test_grid_equals_d2l(feature_size):
     # D2L's boxes are parts of the image, its sizes parts of the image's height, its ratios width over height
     (rows, columns), stride = feature_size, 8
     height, width = rows * stride, columns * stride
-    theirs = d2l.multibox_prior(torch.zeros(1, 3, rows, columns), sizes=[0.5], ratios=[1.0, 2.0, 0.5])[0]
+    theirs = d2l.multibox_prior(
+        torch.zeros(1, 3, rows, columns), sizes=[0.5], ratios=[1.0, 2.0, 0.5]
+    )[0]
     ours = grid_anchors(feature_size, stride, [0.5 * height], [1.0, 0.5, 2.0])
     assert_close(ours, theirs * torch.tensor([width, height, width, height]), rtol=0, atol=1e-4)
 
 
 def test_pyramid_is_one_grid_a_level(device):
-    levels = pyramid_anchors([(4, 6), (2, 3)], [8, 16], [[16.0], [32.0, 40.0]], [1.0, 2.0], device=device)
+    levels = pyramid_anchors(
+        [(4, 6), (2, 3)], [8, 16], [[16.0], [32.0, 40.0]], [1.0, 2.0], device=device
+    )
     assert [level.device.type for level in levels] == [device, device]
     assert torch.equal(levels[0], grid_anchors((4, 6), 8, [16.0], [1.0, 2.0], device=device))
     assert torch.equal(levels[1], grid_anchors((2, 3), 16, [32.0, 40.0], [1.0, 2.0], device=device))

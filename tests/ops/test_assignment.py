@@ -45,7 +45,10 @@ def iou(request, device):
 def test_match_equals_loops(iou, dtype, best_anchor):
     for high, low in THRESHOLDS:
         matches = match_boxes(iou.to(dtype), high, low, best_anchor)
-        assert matches.tolist() == match_boxes_loops(iou.to(dtype).cpu(), high, low, best_anchor).tolist()
+        assert (
+            matches.tolist()
+            == match_boxes_loops(iou.to(dtype).cpu(), high, low, best_anchor).tolist()
+        )
 
 
 @pytest.mark.parametrize("best_anchor", [False, True])
@@ -65,7 +68,9 @@ def test_match_at_the_thresholds(device):
 
 
 def test_the_numbers_for_negative_and_neutral_are_torchvisions():
-    assert (NEGATIVE, NEUTRAL) == (Matcher.BELOW_LOW_THRESHOLD, Matcher.BETWEEN_THRESHOLDS) == (-1, -2)
+    assert (
+        (NEGATIVE, NEUTRAL) == (Matcher.BELOW_LOW_THRESHOLD, Matcher.BETWEEN_THRESHOLDS) == (-1, -2)
+    )
 
 
 def test_match_of_equals_is_the_first_ground_truth(device):
@@ -78,7 +83,12 @@ def test_best_anchor_rule_by_hand(device):
     # truth 0 is reached by box 0; truth 1 only just by boxes 1 and 2, which tie
     iou = torch.tensor([[0.9, 0.0, 0.1, 0.2], [0.0, 0.4, 0.4, 0.1]], device=device)
     assert match_boxes(iou, 0.7, 0.3).tolist() == [0, NEUTRAL, NEUTRAL, NEGATIVE]
-    assert match_boxes(iou, 0.7, 0.3, allow_low_quality_matches=True).tolist() == [0, 1, 1, NEGATIVE]
+    assert match_boxes(iou, 0.7, 0.3, allow_low_quality_matches=True).tolist() == [
+        0,
+        1,
+        1,
+        NEGATIVE,
+    ]
 
 
 def test_best_anchor_rule_gives_a_box_to_the_truth_that_it_overlaps_most(device):
@@ -89,7 +99,11 @@ def test_best_anchor_rule_gives_a_box_to_the_truth_that_it_overlaps_most(device)
 
 def test_truth_that_overlaps_no_box_claims_none_here_and_all_in_torchvision(device):
     iou = torch.tensor([[0.8, 0.2, 0.0], [0.0, 0.0, 0.0]], device=device)
-    assert match_boxes(iou, 0.7, 0.3, allow_low_quality_matches=True).tolist() == [0, NEGATIVE, NEGATIVE]
+    assert match_boxes(iou, 0.7, 0.3, allow_low_quality_matches=True).tolist() == [
+        0,
+        NEGATIVE,
+        NEGATIVE,
+    ]
     assert match_boxes_loops(iou, 0.7, 0.3, allow_low_quality_matches=True).tolist() == [
         0,
         NEGATIVE,
@@ -114,7 +128,9 @@ def test_without_boxes_there_is_nothing_to_match(device, shape):
     nothing = torch.zeros(shape, device=device)
     for match in (match_boxes, match_boxes_loops):
         assert match(nothing, 0.7, 0.3, True).shape == (0,)
-    assert match_boxes_one_to_one(nothing).shape == match_boxes_one_to_one_loops(nothing).shape == (0,)
+    assert (
+        match_boxes_one_to_one(nothing).shape == match_boxes_one_to_one_loops(nothing).shape == (0,)
+    )
 
 
 def test_matching_changes_no_argument(iou):
@@ -141,7 +157,9 @@ def test_one_to_one_equals_loops(iou, threshold):
 
 
 def crowded_boxes(count, seed):
-    corners = torch.randint(0, 8, (count, 2, 2), generator=torch.Generator().manual_seed(seed)).float()
+    corners = torch.randint(
+        0, 8, (count, 2, 2), generator=torch.Generator().manual_seed(seed)
+    ).float()
     return torch.cat([corners.amin(dim=1), corners.amax(dim=1) + 1], dim=1)
 
 
@@ -166,7 +184,10 @@ def test_one_to_one_by_hand(device):
 
 def test_two_truths_never_lose_to_each_other_over_one_box(device):
     iou = torch.tensor([[0.4, 0.3], [0.35, 0.0]], device=device)
-    assert match_boxes_one_to_one(iou).tolist() == [0, 1]  # truth 1 gets a box it does not even touch
+    assert match_boxes_one_to_one(iou).tolist() == [
+        0,
+        1,
+    ]  # truth 1 gets a box it does not even touch
     assert match_boxes(iou, 0.5, 0.5, allow_low_quality_matches=True).tolist() == [0, NEGATIVE]
 
 
@@ -226,7 +247,17 @@ LABELS = {
     "nothing": [],
     "many": [0] * 300 + [4] * 200 + [-1] * 100,
 }
-BATCHES = [(8, 0.5), (7, 0.5), (0, 0.5), (4, 0.0), (4, 1.0), (1000, 0.25), (256, 0.5), (3, 0.34), (9, 0.3)]
+BATCHES = [
+    (8, 0.5),
+    (7, 0.5),
+    (0, 0.5),
+    (4, 0.0),
+    (4, 1.0),
+    (1000, 0.25),
+    (256, 0.5),
+    (3, 0.34),
+    (9, 0.3),
+]
 
 
 @pytest.mark.parametrize("name", LABELS)

@@ -8,16 +8,21 @@ from d2l import torch as d2l
 from torch.testing import assert_close
 from torchvision.models.detection._utils import BoxCoder
 
-from course_utils.ops.box_coding import decode_boxes, decode_boxes_loops, encode_boxes, encode_boxes_loops
+from course_utils.ops.box_coding import (
+    decode_boxes,
+    decode_boxes_loops,
+    encode_boxes,
+    encode_boxes_loops,
+)
 
 WEIGHTS = [(1.0, 1.0, 1.0, 1.0), (10.0, 10.0, 5.0, 5.0), (2.0, 3.0, 5.0, 7.0)]
 D2L_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 
 
 def random_boxes(count, seed, device="cpu"):
-    numbers = torch.rand(count, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).to(
-        device
-    )
+    numbers = torch.rand(
+        count, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    ).to(device)
     corner, size = numbers[:, :2] * 100 - 30, numbers[:, 2:] * 50 + 1
     return torch.cat([corner, corner + size], dim=1)
 
@@ -36,7 +41,8 @@ def matched(device):
         ([1e6, 1e6, 1e6 + 4, 1e6 + 2], [1e6 + 1, 1e6 - 1, 1e6 + 5, 1e6 + 1]),
     ]
     truth, proposals = (
-        torch.tensor(boxes, dtype=torch.float64, device=device) for boxes in zip(*by_hand, strict=True)
+        torch.tensor(boxes, dtype=torch.float64, device=device)
+        for boxes in zip(*by_hand, strict=True)
     )
     return torch.cat([truth, random_boxes(40, 0, device)]), torch.cat(
         [proposals, random_boxes(40, 1, device)]
@@ -63,14 +69,18 @@ def test_encode_every_type(device, dtype):
     proposals = torch.tensor([[12, 10, 42, 70], [4, 1, 8, 9]], dtype=dtype, device=device)
     expected = BoxCoder((1.0, 1.0, 1.0, 1.0)).encode_single(truth.double(), proposals.double())
     assert_close(encode_boxes(truth, proposals).double(), expected, rtol=2e-3, atol=2e-3)
-    assert_close(encode_boxes_loops(truth, proposals).double(), expected.cpu(), rtol=1e-6, atol=1e-6)
+    assert_close(
+        encode_boxes_loops(truth, proposals).double(), expected.cpu(), rtol=1e-6, atol=1e-6
+    )
 
 
 def test_encode_by_hand(device):
     proposal = torch.tensor([[0.0, 0.0, 4.0, 10.0]], dtype=torch.float64, device=device)
     truth = torch.tensor([[4.0, 10.0, 12.0, 15.0]], dtype=torch.float64, device=device)
     # centre (2, 5) to (8, 12.5): 6 / 4 widths and 7.5 / 10 heights; twice as wide, half as high
-    expected = torch.tensor([[1.5, 0.75, math.log(2), -math.log(2)]], dtype=torch.float64, device=device)
+    expected = torch.tensor(
+        [[1.5, 0.75, math.log(2), -math.log(2)]], dtype=torch.float64, device=device
+    )
     assert_close(encode_boxes(truth, proposal), expected)
     assert_close(
         encode_boxes(truth, proposal, (2.0, 4.0, 10.0, 100.0)),
@@ -97,9 +107,13 @@ def test_a_box_that_is_right_already_has_target_zero_here_and_almost_zero_in_d2l
 @pytest.mark.parametrize("weights", WEIGHTS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_decode_equals_torchvision_and_loops(device, weights, dtype):
-    boxes = torch.cat([random_boxes(40, 4), torch.tensor([[3, 3, 3, 3], [1e6, 0, 2e6, 5], [0, 2, 9, 2]])])
+    boxes = torch.cat(
+        [random_boxes(40, 4), torch.tensor([[3, 3, 3, 3], [1e6, 0, 2e6, 5], [0, 2, 9, 2]])]
+    )
     boxes = boxes.to(device, dtype)
-    codes = torch.randn(len(boxes), 4, generator=torch.Generator().manual_seed(5)).to(device, dtype) * 8
+    codes = (
+        torch.randn(len(boxes), 4, generator=torch.Generator().manual_seed(5)).to(device, dtype) * 8
+    )
     decoded = decode_boxes(codes, boxes, weights)
     assert decoded.dtype == dtype
     assert_close(decoded, BoxCoder(weights).decode_single(codes, boxes), rtol=1e-5, atol=1e-3)
@@ -113,12 +127,16 @@ def test_decode_in_float64_is_exact_to_float64(device):
 
 def test_decode_several_groups_of_codes(device):
     boxes = random_boxes(6, 6, device)
-    codes = torch.randn(6, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(7)).to(device)
+    codes = torch.randn(6, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(7)).to(
+        device
+    )
     decoded = decode_boxes(codes, boxes, D2L_WEIGHTS)
     assert_close(decoded, BoxCoder(D2L_WEIGHTS).decode_single(codes, boxes))
     for group in range(3):
         columns = slice(4 * group, 4 * group + 4)
-        assert_close(decoded[:, columns].cpu(), decode_boxes_loops(codes[:, columns], boxes, D2L_WEIGHTS))
+        assert_close(
+            decoded[:, columns].cpu(), decode_boxes_loops(codes[:, columns], boxes, D2L_WEIGHTS)
+        )
 
 
 def test_decode_whole_number_boxes(device):
@@ -149,7 +167,9 @@ def test_decode_limits_growth_here_and_in_torchvision_but_not_in_d2l():
 def test_decode_with_another_limit():
     box, codes = torch.tensor([[0.0, 0.0, 4.0, 4.0]]), torch.tensor([[0.0, 0.0, 3.0, 3.0]])
     for decode in (decode_boxes, decode_boxes_loops):
-        assert_close(decode(codes, box, bbox_xform_clip=math.log(2)), torch.tensor([[-2.0, -2.0, 6.0, 6.0]]))
+        assert_close(
+            decode(codes, box, bbox_xform_clip=math.log(2)), torch.tensor([[-2.0, -2.0, 6.0, 6.0]])
+        )
 
 
 def test_decode_equals_d2l_below_the_limit(device):
@@ -175,8 +195,12 @@ def test_no_boxes(device):
 def test_gradients():
     truth, proposals = random_boxes(3, 12).requires_grad_(), random_boxes(3, 13).requires_grad_()
     codes = (random_boxes(3, 14) / 40).requires_grad_()
-    assert torch.autograd.gradcheck(lambda a, b: encode_boxes(a, b, (2.0, 3.0, 5.0, 7.0)), (truth, proposals))
-    assert torch.autograd.gradcheck(lambda a, b: decode_boxes(a, b, (2.0, 3.0, 5.0, 7.0)), (codes, proposals))
+    assert torch.autograd.gradcheck(
+        lambda a, b: encode_boxes(a, b, (2.0, 3.0, 5.0, 7.0)), (truth, proposals)
+    )
+    assert torch.autograd.gradcheck(
+        lambda a, b: decode_boxes(a, b, (2.0, 3.0, 5.0, 7.0)), (codes, proposals)
+    )
 
 
 def test_gradient_is_finite_for_boxes_without_area_and_for_wild_codes():

@@ -91,7 +91,9 @@ def test_intersection_and_union_by_hand(device):
 
 def test_iou_by_hand(device):
     boxes1 = torch.tensor([[0.0, 0.0, 4.0, 2.0]], device=device)
-    boxes2 = torch.tensor([[2.0, 0.0, 6.0, 2.0], [0.0, 1.0, 4.0, 3.0], [4.0, 0.0, 5.0, 2.0]], device=device)
+    boxes2 = torch.tensor(
+        [[2.0, 0.0, 6.0, 2.0], [0.0, 1.0, 4.0, 3.0], [4.0, 0.0, 5.0, 2.0]], device=device
+    )
     assert_close(box_iou(boxes1, boxes2).tolist(), [[4 / 12, 4 / 12, 0.0]])
 
 
@@ -111,13 +113,18 @@ def test_giou_equals_torchvision(box_pair):
 
 def test_giou_equals_loops(box_pair):
     boxes1, boxes2 = box_pair
-    giou, loops = generalized_box_iou(boxes1, boxes2).cpu(), generalized_box_iou_loops(boxes1, boxes2)
+    giou, loops = (
+        generalized_box_iou(boxes1, boxes2).cpu(),
+        generalized_box_iou_loops(boxes1, boxes2),
+    )
     assert_close(giou, loops, rtol=2e-6, atol=1e-6)
 
 
 def test_giou_by_hand(device):
     boxes1 = torch.tensor([[0.0, 0.0, 2.0, 2.0]], device=device)
-    boxes2 = torch.tensor([[2.0, 0.0, 4.0, 2.0], [4.0, 4.0, 6.0, 6.0], [0.0, 0.0, 2.0, 2.0]], device=device)
+    boxes2 = torch.tensor(
+        [[2.0, 0.0, 4.0, 2.0], [4.0, 4.0, 6.0, 6.0], [0.0, 0.0, 2.0, 2.0]], device=device
+    )
     assert_close(generalized_box_iou(boxes1, boxes2).tolist(), [[0.0, -28 / 36, 1.0]])
 
 
@@ -177,7 +184,10 @@ def test_convert_equals_torchvision(box_pair):
 
 def test_convert_of_every_type_equals_torchvision(box_pair):
     for boxes, out_fmt in itertools.product(box_pair, FORMS):
-        converted, expected = box_convert(boxes, "xyxy", out_fmt), tv.box_convert(boxes, "xyxy", out_fmt)
+        converted, expected = (
+            box_convert(boxes, "xyxy", out_fmt),
+            tv.box_convert(boxes, "xyxy", out_fmt),
+        )
         tolerance = 1e-3 if boxes.dtype == torch.float16 else 1e-6
         assert_close(converted.double(), expected.double(), rtol=tolerance, atol=0)
 
@@ -221,7 +231,9 @@ def crop_with_torchvision(image, box, output_size):
     left, top = int(box[0] // 1), int(box[1] // 1)
     right, bottom = max(int(-(-box[2] // 1)), left + 1), max(int(-(-box[3] // 1)), top + 1)
     left, top, right, bottom = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
-    return resized_crop(image, top, left, bottom - top, right - left, list(output_size), antialias=False)
+    return resized_crop(
+        image, top, left, bottom - top, right - left, list(output_size), antialias=False
+    )
 
 
 @pytest.fixture
@@ -233,7 +245,9 @@ def image(device):
 def test_crop_equals_torchvision_and_loops(image, output_size):
     boxes = torch.tensor(list(CROPS.values()), device=image.device)
     crops = crop_and_resize(image, boxes, output_size)
-    expected = torch.stack([crop_with_torchvision(image, box, output_size) for box in boxes.tolist()])
+    expected = torch.stack(
+        [crop_with_torchvision(image, box, output_size) for box in boxes.tolist()]
+    )
     assert_close(crops, expected, rtol=0, atol=1e-5)
     assert_close(crops, crop_and_resize_loops(image, boxes, output_size), rtol=0, atol=1e-5)
 
@@ -241,7 +255,9 @@ def test_crop_equals_torchvision_and_loops(image, output_size):
 def test_crop_is_224_by_224_when_not_told_otherwise(image):
     boxes = torch.tensor([[3.0, 4.0, 13.0, 24.0]], device=image.device)
     assert torch.equal(crop_and_resize(image, boxes), crop_and_resize(image, boxes, (224, 224)))
-    assert torch.equal(crop_and_resize_loops(image, boxes), crop_and_resize_loops(image, boxes, (224, 224)))
+    assert torch.equal(
+        crop_and_resize_loops(image, boxes), crop_and_resize_loops(image, boxes, (224, 224))
+    )
 
 
 def test_crop_at_its_own_size_is_the_pixels_themselves(image):
@@ -259,10 +275,14 @@ def test_crop_of_every_image_type(image, dtype):
     assert_close(crops.double(), loops, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8, torch.float16, torch.float64])
+@pytest.mark.parametrize(
+    "dtype", [torch.int64, torch.int32, torch.uint8, torch.float16, torch.float64]
+)
 def test_crop_with_every_box_type(image, dtype):
     boxes = torch.tensor([[3.0, 4.0, 13.0, 24.0], [0.0, 0.0, 30.0, 40.0]], device=image.device)
-    assert torch.equal(crop_and_resize(image, boxes.to(dtype), (6, 9)), crop_and_resize(image, boxes, (6, 9)))
+    assert torch.equal(
+        crop_and_resize(image, boxes.to(dtype), (6, 9)), crop_and_resize(image, boxes, (6, 9))
+    )
 
 
 def test_crop_finds_the_pixel_in_a_wide_image_of_float16():
@@ -300,4 +320,6 @@ def test_layout_in_memory_does_not_matter(image):
     assert torch.equal(clip_boxes_to_image(turned, (6, 6)), clip_boxes_to_image(boxes, (6, 6)))
     assert torch.equal(box_convert(turned, "xyxy", "cxcywh"), box_convert(boxes, "xyxy", "cxcywh"))
     pixels = image.permute(1, 2, 0).contiguous().permute(2, 0, 1)
-    assert torch.equal(crop_and_resize(pixels, turned, (4, 4)), crop_and_resize(image, boxes, (4, 4)))
+    assert torch.equal(
+        crop_and_resize(pixels, turned, (4, 4)), crop_and_resize(image, boxes, (4, 4))
+    )

@@ -6,7 +6,12 @@ import pytest
 import torch
 
 from course_utils.ops.anchors import grid_anchors, pyramid_anchors
-from course_utils.ops.assignment import balanced_sample, class_targets, match_boxes, match_boxes_one_to_one
+from course_utils.ops.assignment import (
+    balanced_sample,
+    class_targets,
+    match_boxes,
+    match_boxes_one_to_one,
+)
 from course_utils.ops.box_coding import decode_boxes, encode_boxes
 from course_utils.ops.boxes import (
     box_area,
@@ -62,7 +67,11 @@ BAD_BOXES = {
         ValueError,
         "x1 <= x2 and y1 <= y2, but row 1 is [5, 0, 2, 9]",
     ),
-    "y2 < y1": (torch.tensor([[0.0, 9.0, 2.0, 5.0]]), ValueError, "but row 0 is [0.0, 9.0, 2.0, 5.0]"),
+    "y2 < y1": (
+        torch.tensor([[0.0, 9.0, 2.0, 5.0]]),
+        ValueError,
+        "but row 0 is [0.0, 9.0, 2.0, 5.0]",
+    ),
 }
 
 # each place where boxes go in: the argument's name, and a call with the bad boxes there
@@ -178,7 +187,12 @@ def test_bad_image(bad, error):
 def test_box_without_a_pixel(outside):
     boxes = torch.tensor([[0, 0, 1, 1], outside]).float()
     check(lambda: crop_and_resize(image, boxes), ValueError, "boxes", "row 1, [")
-    check(lambda: crop_and_resize(image, boxes), ValueError, "boxes", "has no pixel inside the 8 x 8 image")
+    check(
+        lambda: crop_and_resize(image, boxes),
+        ValueError,
+        "boxes",
+        "has no pixel inside the 8 x 8 image",
+    )
 
 
 @pytest.mark.parametrize("flat", [[1.0, 1.0, 1.0, 5.0], [1.0, 5.0, 4.0, 5.0]])
@@ -191,13 +205,21 @@ def test_encode_needs_width_and_height(flat):
         "width and height above zero, but row 1 is",
     )
     check(
-        lambda: encode_boxes(good, flat), ValueError, "proposals", "width and height above zero, but row 1 is"
+        lambda: encode_boxes(good, flat),
+        ValueError,
+        "proposals",
+        "width and height above zero, but row 1 is",
     )
 
 
 @pytest.mark.parametrize("other", [good[:1], good[:0], good.repeat(2, 1)], ids=len)
 def test_sets_of_different_length(other):
-    check(lambda: encode_boxes(other, good), ValueError, "reference_boxes", f"2 proposals, got {len(other)}")
+    check(
+        lambda: encode_boxes(other, good),
+        ValueError,
+        "reference_boxes",
+        f"expected 2, one for each proposal, got {len(other)}",
+    )
     check(
         lambda: decode_boxes(other, good),
         ValueError,
@@ -238,10 +260,22 @@ def test_bad_weights(bad):
 
 def test_bad_codes():
     check(lambda: decode_boxes([[0.0] * 4], good), TypeError, "rel_codes", "got list")
-    check(lambda: decode_boxes(torch.zeros(2, 6), good), ValueError, "rel_codes", "[2, 4 C], got [2, 6]")
-    check(lambda: decode_boxes(torch.zeros(2, 3, 4), good), ValueError, "rel_codes", "got [2, 3, 4]")
+    check(
+        lambda: decode_boxes(torch.zeros(2, 6), good),
+        ValueError,
+        "rel_codes",
+        "[2, 4 C], got [2, 6]",
+    )
+    check(
+        lambda: decode_boxes(torch.zeros(2, 3, 4), good), ValueError, "rel_codes", "got [2, 3, 4]"
+    )
     check(lambda: decode_boxes(torch.full((2, 4), nan), good), ValueError, "rel_codes", "got nan")
-    check(lambda: decode_boxes(torch.zeros(2, 4).int(), good), TypeError, "rel_codes", "floating-point")
+    check(
+        lambda: decode_boxes(torch.zeros(2, 4).int(), good),
+        TypeError,
+        "rel_codes",
+        "floating-point",
+    )
 
 
 @pytest.mark.parametrize(
@@ -259,7 +293,12 @@ def test_bad_anchor_shapes(bad, error):
 def test_anchors_need_lists():
     check(lambda: grid_anchors((2, 2), 8, []), ValueError, "sizes", "at least one")
     check(lambda: grid_anchors((2, 2), 8, [8.0], []), ValueError, "aspect_ratios", "at least one")
-    check(lambda: grid_anchors((2, 2), 8, 8.0), TypeError, "sizes", "expected a list of numbers, got 8.0")
+    check(
+        lambda: grid_anchors((2, 2), 8, 8.0),
+        TypeError,
+        "sizes",
+        "expected a list of numbers, got 8.0",
+    )
     check(
         lambda: grid_anchors((2, 2), 8, [8.0], 1.0),
         TypeError,
@@ -312,14 +351,21 @@ def test_bad_overlaps(match):
     check(lambda: match(iou[0]), ValueError, name, "expected shape [ground truths, boxes], got [2]")
     check(lambda: match(iou[None]), ValueError, name, "got [1, 1, 2]")
     check(lambda: match(torch.tensor([[0.5, nan]])), ValueError, name, "nan")
-    check(lambda: match(iou > 0.5), TypeError, name, "expected floating-point numbers, got torch.bool")
+    check(
+        lambda: match(iou > 0.5), TypeError, name, "expected floating-point numbers, got torch.bool"
+    )
 
 
 def test_bad_matches_and_labels():
     matches = torch.tensor([0, -1, -2])
     check(lambda: class_targets([0], ones), TypeError, "matches", "got list")
     check(lambda: class_targets(matches, [1]), TypeError, "labels", "got list")
-    check(lambda: class_targets(matches[None], ones), ValueError, "matches", "expected shape [n], got [1, 3]")
+    check(
+        lambda: class_targets(matches[None], ones),
+        ValueError,
+        "matches",
+        "expected shape [n], got [1, 3]",
+    )
     check(lambda: class_targets(matches, ones[None]), ValueError, "labels", "got [1, 2]")
     check(
         lambda: class_targets(matches.float(), ones),
@@ -330,7 +376,10 @@ def test_bad_matches_and_labels():
     check(lambda: class_targets(matches > 0, ones), TypeError, "matches", "got torch.bool")
     check(lambda: class_targets(matches, ones.float()), TypeError, "labels", "got torch.float32")
     check(
-        lambda: class_targets(matches, torch.tensor([3, 0])), ValueError, "labels", "0 is background), got 0"
+        lambda: class_targets(matches, torch.tensor([3, 0])),
+        ValueError,
+        "labels",
+        "0 is background), got 0",
     )
     check(lambda: class_targets(matches, torch.tensor([-4, 3])), ValueError, "labels", "got -4")
     check(
@@ -345,7 +394,12 @@ def test_bad_matches_and_labels():
 
 def test_bad_samples():
     check(lambda: balanced_sample([1, 0], 4, 0.5), TypeError, "labels", "got list")
-    check(lambda: balanced_sample(ones[None], 4, 0.5), ValueError, "labels", "expected shape [n], got [1, 2]")
+    check(
+        lambda: balanced_sample(ones[None], 4, 0.5),
+        ValueError,
+        "labels",
+        "expected shape [n], got [1, 2]",
+    )
     check(lambda: balanced_sample(ones.float(), 4, 0.5), TypeError, "labels", "got torch.float32")
     check(
         lambda: balanced_sample(ones, -1, 0.5),
@@ -358,7 +412,12 @@ def test_bad_samples():
 def test_bad_scores():
     for call in (lambda bad: nms(good, bad, 0.5), lambda bad: batched_nms(good, bad, ones, 0.5)):
         check(lambda call=call: call([0.9, 0.8]), TypeError, "scores", "got list")
-        check(lambda call=call: call(scores[:, None]), ValueError, "scores", "expected shape [2], got [2, 1]")
+        check(
+            lambda call=call: call(scores[:, None]),
+            ValueError,
+            "scores",
+            "expected shape [2], got [2, 1]",
+        )
         check(lambda call=call: call(torch.tensor([0.9, nan])), ValueError, "scores", "nan")
     check(lambda: batched_nms(good, scores, [1, 1], 0.5), TypeError, "idxs", "got list")
 

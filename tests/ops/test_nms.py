@@ -26,7 +26,9 @@ def tied_scores(count, seed):
 
 
 def distinct_scores(count, seed):
-    return torch.randperm(count, generator=torch.Generator().manual_seed(seed + 2000)) / max(count, 1)
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed + 2000)) / max(
+        count, 1
+    )
 
 
 def torchvision_per_class(boxes, scores, idxs, iou_threshold):
@@ -53,17 +55,23 @@ def test_nms_equals_torchvision_and_loops(device, seed, make_scores, dtype):
 @pytest.mark.parametrize("seed", range(3))
 def test_nms_equals_d2l(seed):
     boxes, scores = crowd(40, seed), distinct_scores(40, seed)  # D2L's sort is not stable
-    boxes = boxes[(boxes[:, 2:] > boxes[:, :2]).all(dim=1)]  # and its IoU of boxes without area is nan
+    boxes = boxes[
+        (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+    ]  # and its IoU of boxes without area is nan
     scores = scores[: len(boxes)]
     for threshold in (0.1, 0.4, 0.55, 0.8):
-        assert torch.equal(nms(boxes.double(), scores, threshold), d2l.nms(boxes.double(), scores, threshold))
+        assert torch.equal(
+            nms(boxes.double(), scores, threshold), d2l.nms(boxes.double(), scores, threshold)
+        )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("tenths", range(11))
 def test_iou_exactly_at_the_threshold(device, dtype, tenths):
     # IoU is tenths / 10; rounded to float32 some of these, such as 0.3 and 0.6, lie above the threshold
-    boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, tenths]], dtype=dtype, device=device)
+    boxes = torch.tensor(
+        [[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, tenths]], dtype=dtype, device=device
+    )
     scores = torch.tensor([0.9, 0.8], dtype=dtype, device=device)
     keep = nms(boxes, scores, tenths / 10).tolist()
     assert keep == tv.nms(boxes.cpu(), scores.cpu(), tenths / 10).tolist()
@@ -91,7 +99,9 @@ def test_no_boxes_and_one_box(device, threshold):
         assert suppress(*none, threshold).dtype == torch.int64
         assert suppress(*one, threshold).tolist() == [0]
     for suppress in (batched_nms, batched_nms_loops):
-        assert suppress(*none, torch.zeros(0, dtype=torch.int64, device=device), threshold).shape == (0,)
+        assert suppress(
+            *none, torch.zeros(0, dtype=torch.int64, device=device), threshold
+        ).shape == (0,)
         assert suppress(*one, torch.tensor([7], device=device), threshold).tolist() == [0]
 
 
@@ -124,9 +134,15 @@ def test_only_a_box_that_stands_can_suppress(device):
 
 
 def test_boxes_without_area_never_suppress(device):
-    boxes = torch.tensor([[3.0, 3.0, 3.0, 3.0], [3.0, 3.0, 3.0, 3.0], [0.0, 3.0, 6.0, 3.0]], device=device)
+    boxes = torch.tensor(
+        [[3.0, 3.0, 3.0, 3.0], [3.0, 3.0, 3.0, 3.0], [0.0, 3.0, 6.0, 3.0]], device=device
+    )
     scores = torch.tensor([0.9, 0.8, 0.7], device=device)
-    assert nms(boxes, scores, 0.0).tolist() == tv.nms(boxes.cpu(), scores.cpu(), 0.0).tolist() == [0, 1, 2]
+    assert (
+        nms(boxes, scores, 0.0).tolist()
+        == tv.nms(boxes.cpu(), scores.cpu(), 0.0).tolist()
+        == [0, 1, 2]
+    )
 
 
 @pytest.mark.parametrize("scale", [1e6, 1e15])
@@ -169,7 +185,9 @@ def test_batched_nms_equals_torchvision_class_by_class_and_loops(device, seed, m
         keep = batched_nms(boxes, scores, idxs, threshold)
         per_class = torchvision_per_class(boxes.cpu(), scores.cpu(), idxs.cpu(), threshold)
         assert keep.tolist() == per_class.tolist(), threshold
-        assert keep.tolist() == batched_nms_loops(boxes, scores, idxs, threshold).tolist(), threshold
+        assert keep.tolist() == batched_nms_loops(boxes, scores, idxs, threshold).tolist(), (
+            threshold
+        )
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -181,7 +199,8 @@ def test_batched_nms_equals_torchvision(seed, count):
     idxs = torch.randint(0, 4, (count,), generator=torch.Generator().manual_seed(seed))
     for threshold in (0.2, 0.45, 0.7):
         assert torch.equal(
-            batched_nms(boxes, scores, idxs, threshold), tv.batched_nms(boxes, scores, idxs, threshold)
+            batched_nms(boxes, scores, idxs, threshold),
+            tv.batched_nms(boxes, scores, idxs, threshold),
         )
 
 

@@ -16,14 +16,22 @@ from course_utils.ops.assignment import (
     match_boxes_one_to_one,
 )
 from course_utils.ops.box_coding import decode_boxes, encode_boxes
-from course_utils.ops.boxes import box_area, box_convert, box_iou, clip_boxes_to_image, generalized_box_iou
+from course_utils.ops.boxes import (
+    box_area,
+    box_convert,
+    box_iou,
+    clip_boxes_to_image,
+    generalized_box_iou,
+)
 from course_utils.ops.nms import batched_nms, nms
 
 law = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 
 # Two kinds of numbers: a coarse grid, where boxes touch and tie, and quarters up to a million, far apart.
 # Both are exact in float64 together with their sums and areas.
-coordinate = st.integers(-6, 6).map(float) | st.integers(-4_000_000, 4_000_000).map(lambda number: number / 4)
+coordinate = st.integers(-6, 6).map(float) | st.integers(-4_000_000, 4_000_000).map(
+    lambda number: number / 4
+)
 fraction = st.integers(0, 10).map(lambda tenths: tenths / 10)
 
 
@@ -31,7 +39,9 @@ fraction = st.integers(0, 10).map(lambda tenths: tenths / 10)
 def boxes_of(draw, min_size=0, max_size=8, sized=False):
     rows = draw(st.lists(st.tuples(*[coordinate] * 4), min_size=min_size, max_size=max_size))
     gap = 1.0 if sized else 0.0
-    ordered = [[min(x1, x2), min(y1, y2), max(x1, x2) + gap, max(y1, y2) + gap] for x1, y1, x2, y2 in rows]
+    ordered = [
+        [min(x1, x2), min(y1, y2), max(x1, x2) + gap, max(y1, y2) + gap] for x1, y1, x2, y2 in rows
+    ]
     return torch.tensor(ordered, dtype=torch.float64).reshape(-1, 4)
 
 
@@ -40,7 +50,9 @@ def scored_boxes(draw):
     """Boxes on a grid so coarse that they overlap, with scores that all differ."""
     count = draw(st.integers(0, 12))
     numbers = draw(st.lists(st.tuples(*[st.integers(0, 6)] * 4), min_size=count, max_size=count))
-    ordered = [[min(x1, x2), min(y1, y2), max(x1, x2) + 1, max(y1, y2) + 1] for x1, y1, x2, y2 in numbers]
+    ordered = [
+        [min(x1, x2), min(y1, y2), max(x1, x2) + 1, max(y1, y2) + 1] for x1, y1, x2, y2 in numbers
+    ]
     scores = draw(st.permutations(range(count)))
     return torch.tensor(ordered, dtype=torch.float64).reshape(-1, 4), torch.tensor(
         scores, dtype=torch.float64
@@ -87,7 +99,9 @@ def test_a_box_overlaps_itself_wholly(boxes):
 
 @law
 @given(boxes_of(), boxes_of(), st.sampled_from([0.25, 2.0, 1024.0]), coordinate, coordinate)
-def test_iou_and_giou_do_not_change_when_the_picture_is_enlarged_or_moved(boxes1, boxes2, scale, dx, dy):
+def test_iou_and_giou_do_not_change_when_the_picture_is_enlarged_or_moved(
+    boxes1, boxes2, scale, dx, dy
+):
     move = torch.tensor([dx, dy, dx, dy], dtype=torch.float64)
     for overlap in (box_iou, generalized_box_iou):
         assert_close(overlap(boxes1 * scale + move, boxes2 * scale + move), overlap(boxes1, boxes2))
@@ -116,7 +130,11 @@ def test_clipped_boxes_lie_in_the_image_and_clipping_again_changes_nothing(boxes
 
 
 @law
-@given(boxes_of(), st.sampled_from(["xyxy", "xywh", "cxcywh"]), st.sampled_from(["xyxy", "xywh", "cxcywh"]))
+@given(
+    boxes_of(),
+    st.sampled_from(["xyxy", "xywh", "cxcywh"]),
+    st.sampled_from(["xyxy", "xywh", "cxcywh"]),
+)
 def test_converting_there_and_back_changes_nothing(boxes, first, second):
     there = box_convert(boxes, "xyxy", first)
     assert torch.equal(box_convert(box_convert(there, first, second), second, first), there)
@@ -166,9 +184,14 @@ def test_a_box_is_positive_neutral_or_negative_by_its_best_overlap(iou, one, oth
 
 @law
 @given(overlaps(), fraction, fraction)
-def test_the_best_anchor_rule_only_adds_positives_and_reaches_every_truth_that_overlaps(iou, one, other):
+def test_the_best_anchor_rule_only_adds_positives_and_reaches_every_truth_that_overlaps(
+    iou, one, other
+):
     low, high = sorted((one, other))
-    plain, saved = match_boxes(iou, high, low), match_boxes(iou, high, low, allow_low_quality_matches=True)
+    plain, saved = (
+        match_boxes(iou, high, low),
+        match_boxes(iou, high, low, allow_low_quality_matches=True),
+    )
     assert torch.equal(saved[plain >= 0], plain[plain >= 0])
     assert set(saved[plain < 0].tolist()) <= {*range(len(iou)), NEGATIVE, NEUTRAL}
     if iou.shape[1]:

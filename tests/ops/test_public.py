@@ -20,7 +20,9 @@ PUBLIC = {
     f"{module.__name__.rsplit('.', 1)[1]}.{name}": function
     for module in MODULES
     for name, function in vars(module).items()
-    if inspect.isfunction(function) and function.__module__ == module.__name__ and not name.startswith("_")
+    if inspect.isfunction(function)
+    and function.__module__ == module.__name__
+    and not name.startswith("_")
 }
 MAIN = [name for name in PUBLIC if not name.endswith("_loops")]
 LOOPS = [name for name in PUBLIC if name.endswith("_loops")]
