@@ -14,9 +14,9 @@ if importlib.util.find_spec("course_utils") is None:
     pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
     there = {found.name: found.version for found in distributions()}
     kept = [f"{n}=={v}" for n, v in there.items() if n in ("torch", "torchvision", "numpy")]
-    course = "{repository}/archive/refs/heads/main.zip"
+    course = "{repository}"
     beside = ["--no-deps", "{no_deps}"]
-    for packages in ([course, *kept], beside):
+    for packages in ([f"{course}/archive/refs/heads/main.zip", *kept], beside):
         if (done := subprocess.run([*pip, *packages], capture_output=True, text=True)).returncode:
             reason = done.stderr.strip().rpartition("\n")[2]
             needs = "make sure of a network and of Python 3.11 or newer, then run this cell again"

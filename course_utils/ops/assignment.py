@@ -217,7 +217,7 @@ def balanced_sample_loops(
     *,
     generator: torch.Generator | None = None,
 ) -> tuple[Bool[Tensor, " n"], Bool[Tensor, " n"]]:
-    """`balanced_sample` written out: shuffle the positives, take some, fill up with shuffled negatives."""
+    """`balanced_sample` written out: shuffle the positives, take some, fill up with negatives."""
     positives = [j for j, label in enumerate(labels.tolist()) if label >= 1]
     negatives = [j for j, label in enumerate(labels.tolist()) if label == 0]
     wanted = int(batch_size_per_image * positive_fraction)

@@ -44,14 +44,11 @@ def masks_to_boxes(masks: Bool[Tensor, "n h w"]) -> Float[Tensor, "n 4"]:
         raise TypeError(f"masks: expected torch.bool, got {masks.dtype}")
     empty = ~masks.flatten(1).any(dim=1)
     if empty.any():
-        raise ValueError(
-            f"masks: expected at least one pixel in each, but mask {int(empty.int().argmax())} has none"
-        )
+        number = int(empty.int().argmax())
+        raise ValueError(f"masks: expected a pixel in each, but mask {number} has none")
     height, width = masks.shape[1:]
-    columns, rows = (
-        masks.any(dim=1).int(),
-        masks.any(dim=2).int(),
-    )  # [n, w], [n, h]: 1 where the mask has a pixel
+    columns = masks.any(dim=1).int()  # [n, w]: 1 where the mask has a pixel in the column
+    rows = masks.any(dim=2).int()  # [n, h]
     left, top = columns.argmax(dim=1), rows.argmax(dim=1)  # the first 1
     right, bottom = width - columns.flip(1).argmax(dim=1), height - rows.flip(1).argmax(dim=1)
     return torch.stack([left, top, right, bottom], dim=1).float()

@@ -25,9 +25,8 @@ def nms_loops(
 ) -> Int64[Tensor, " k"]:
     """`nms` written out: best box first, keep it, cross out what overlaps it, repeat."""
     iou = box_iou_loops(boxes, boxes)
-    waiting = sorted(
-        range(len(boxes)), key=lambda i: -scores[i].item()
-    )  # equal scores stay in order
+    # Best first; equal scores stay in order.
+    waiting = sorted(range(len(boxes)), key=lambda i: -scores[i].item())
     keep = []
     while waiting:
         best = waiting.pop(0)

@@ -17,7 +17,7 @@ PALETTE = (
     "#009E73",  # bluish green
     "#0072B2",  # blue
     "#2B4A1E",  # dark green
-    "#88CCEE",  # pale blue
+    "#999933",  # olive
     "#882255",  # wine
     "#DDCC77",  # sand
     "#332288",  # indigo
