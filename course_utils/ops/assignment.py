@@ -92,9 +92,7 @@ def match_boxes(
     _check_quality(match_quality_matrix)
     _check_thresholds(high_threshold, low_threshold)
     if match_quality_matrix.numel() == 0:
-        return torch.full(
-            (match_quality_matrix.shape[1],), NEGATIVE, device=match_quality_matrix.device
-        )
+        return torch.full_like(match_quality_matrix.sum(dim=0), NEGATIVE).long()
     best_iou, best_truth = match_quality_matrix.max(dim=0)  # [n] each
     matches = best_truth.clone()
     matches[best_iou < high_threshold] = NEUTRAL
@@ -220,17 +218,12 @@ def balanced_sample_loops(
     """`balanced_sample` written out: shuffle the positives, take some, fill up with negatives."""
     positives = [j for j, label in enumerate(labels.tolist()) if label >= 1]
     negatives = [j for j, label in enumerate(labels.tolist()) if label == 0]
-    wanted = int(batch_size_per_image * positive_fraction)
+    limits = [int(batch_size_per_image * positive_fraction), batch_size_per_image]
     chosen = torch.zeros(2, len(labels), dtype=torch.bool)
-    taken = 0
-    for place in torch.randperm(len(positives), generator=generator).tolist():
-        if taken < wanted:
-            chosen[0, positives[place]] = True
-            taken += 1
-    for place in torch.randperm(len(negatives), generator=generator).tolist():
-        if taken < batch_size_per_image:
-            chosen[1, negatives[place]] = True
-            taken += 1
+    for row, candidates in enumerate((positives, negatives)):
+        for place in torch.randperm(len(candidates), generator=generator).tolist():
+            if chosen.sum() < limits[row]:
+                chosen[row, candidates[place]] = True
     return chosen[0], chosen[1]
 
 

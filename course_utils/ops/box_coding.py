@@ -9,6 +9,7 @@ from torch import Tensor
 from course_utils.core import check_boxes, check_floating, check_same_device, check_shape
 
 Weights = tuple[float, float, float, float]
+ONES: Weights = (1.0, 1.0, 1.0, 1.0)
 
 
 def _check_sized(name: str, boxes: Tensor) -> None:
@@ -26,32 +27,24 @@ def _check_weights(weights: Weights) -> None:
 
 
 def encode_boxes_loops(
-    reference_boxes: Real[Tensor, "n 4"],
-    proposals: Real[Tensor, "n 4"],
-    weights: Weights = (1.0, 1.0, 1.0, 1.0),
+    reference_boxes: Real[Tensor, "n 4"], proposals: Real[Tensor, "n 4"], weights: Weights = ONES
 ) -> Float[Tensor, "n 4"]:
     """`encode_boxes` written out for one pair of boxes at a time, to read."""
-    targets = torch.zeros(
-        len(proposals), 4, dtype=torch.promote_types(proposals.dtype, torch.float32)
-    )
-    for i, (truth, proposal) in enumerate(
-        zip(reference_boxes.tolist(), proposals.tolist(), strict=True)
-    ):
+    targets = []
+    for truth, proposal in zip(reference_boxes.tolist(), proposals.tolist(), strict=True):
         width, height = proposal[2] - proposal[0], proposal[3] - proposal[1]
         centre_x, centre_y = proposal[0] + width / 2, proposal[1] + height / 2
         true_width, true_height = truth[2] - truth[0], truth[3] - truth[1]
         true_centre_x, true_centre_y = truth[0] + true_width / 2, truth[1] + true_height / 2
-        targets[i, 0] = weights[0] * (true_centre_x - centre_x) / width
-        targets[i, 1] = weights[1] * (true_centre_y - centre_y) / height
-        targets[i, 2] = weights[2] * math.log(true_width / width)
-        targets[i, 3] = weights[3] * math.log(true_height / height)
-    return targets
+        tx, ty = (true_centre_x - centre_x) / width, (true_centre_y - centre_y) / height
+        tw, th = math.log(true_width / width), math.log(true_height / height)
+        targets.append([w * t for w, t in zip(weights, (tx, ty, tw, th), strict=True)])
+    dtype = torch.promote_types(proposals.dtype, torch.float32)
+    return torch.tensor(targets, dtype=dtype).reshape(-1, 4)
 
 
 def encode_boxes(
-    reference_boxes: Real[Tensor, "n 4"],
-    proposals: Real[Tensor, "n 4"],
-    weights: Weights = (1.0, 1.0, 1.0, 1.0),
+    reference_boxes: Real[Tensor, "n 4"], proposals: Real[Tensor, "n 4"], weights: Weights = ONES
 ) -> Float[Tensor, "n 4"]:
     """The box target: how to move and stretch each proposal so that it becomes its ground-truth box.
 
@@ -100,7 +93,7 @@ def encode_boxes(
 def decode_boxes_loops(
     rel_codes: Float[Tensor, "n 4"],
     boxes: Real[Tensor, "n 4"],
-    weights: Weights = (1.0, 1.0, 1.0, 1.0),
+    weights: Weights = ONES,
     bbox_xform_clip: float = math.log(1000 / 16),
 ) -> Float[Tensor, "n 4"]:
     """`decode_boxes` written out for one box at a time, to read."""
@@ -121,7 +114,7 @@ def decode_boxes_loops(
 def decode_boxes(
     rel_codes: Float[Tensor, "n k"],
     boxes: Real[Tensor, "n 4"],
-    weights: Weights = (1.0, 1.0, 1.0, 1.0),
+    weights: Weights = ONES,
     bbox_xform_clip: float = math.log(1000 / 16),
 ) -> Float[Tensor, "n k"]:
     """Undo `encode_boxes`: move and stretch each box by its four numbers.
