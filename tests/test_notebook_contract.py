@@ -5,6 +5,8 @@ import base64
 import copy
 import io
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlparse
@@ -265,6 +267,24 @@ def exercise_role(cell: NotebookNode) -> str | None:
     return "check" if re.search(r"\bcheck_\w+\(", cell.source) else None
 
 
+def starts_at_any_section(notebook: NotebookNode, name: str) -> list[str]:
+    """Each `## ` section uses only names of its own and of the second code cell, where all names are."""
+    names, sections = code_cells(notebook)[1].source, {}
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and cell.source.startswith("## "):
+            sections[title := cell.source.splitlines()[0]] = []
+        elif cell.cell_type == "code" and sections:
+            sections[title].append(cell.source)
+    problems = []
+    for title, sources in sections.items():
+        code = "\n".join([names, *sources])
+        ruff = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "F821", "-q", "-"]
+        done = subprocess.run(ruff, input=code, capture_output=True, text=True)
+        missing = sorted(set(re.findall(r"Undefined name `(\w+)`", done.stdout)))
+        problems += [f"section {title!r} needs {word} from another section" for word in missing]
+    return problems
+
+
 RULES: list[Rule] = [
     begins_with_title_and_time,
     has_slide_types,
@@ -281,6 +301,7 @@ RULES: list[Rule] = [
     shows_only_what_repeats,
     has_valid_links,
     has_exercises,
+    starts_at_any_section,
 ]
 
 
@@ -448,6 +469,18 @@ BROKEN: list[tuple[Rule, str, Callable[[NotebookNode], object]]] = [
     (has_exercises, "no stub", lambda n: n.cells.pop(4)),
     (has_exercises, "no check", lambda n: n.cells.pop(5)),
     (has_exercises, "no solution", lambda n: n.cells.pop(6)),
+    (
+        starts_at_any_section,
+        "name from elsewhere",
+        lambda n: n.cells.extend(
+            [
+                new_markdown_cell("## 1"),
+                new_code_cell("late = 1"),
+                new_markdown_cell("## 2"),
+                new_code_cell("late + 1"),
+            ]
+        ),
+    ),
     (has_exercises, "in sight", lambda n: n.cells[6].metadata.pop("jupyter")),
 ]
 
