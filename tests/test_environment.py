@@ -1,6 +1,7 @@
 """`make env` on computers in every state, with a fake Python that plays pip; and files that must agree."""
 
 import ast
+import doctest
 import errno
 import importlib.util
 import os
@@ -135,7 +136,7 @@ def test_a_changed_file_brings_the_environment_up_to_date(computer, name):
     ("mood", "words"),
     [
         ("offline", "The package index cannot be reached. Check the network"),
-        ("disk-full", "The disk is full: the environment needs about 6 GB"),
+        ("disk-full", "The disk is full: the environment needs about 5 GB"),
         ("no-build", "pip found no build of torch==2.11.0 for this computer"),
         ("odd", "pip could not install the packages. Details:"),
         ("broken", "The packages were installed, but do not import."),
@@ -422,3 +423,24 @@ def test_make_lists_its_targets_and_names_a_python_that_is_missing():
     )
     assert run.returncode == 2
     assert run.stderr.startswith("No Python was found. Python 3.11 or newer is needed")
+
+
+def test_the_example_in_the_readme():
+    failed, tried = doctest.testfile(str(ROOT / "README.md"), module_relative=False)
+    assert tried > 0 and failed == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Binder runs Linux; this needs its shell")
+def test_binder_installs_the_same_packages():
+    script = ROOT / "postBuild"
+    assert os.access(script, os.X_OK)
+    line = next(line for line in script.read_text().splitlines() if line.startswith("python -c"))
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["sh", "-c", line.rstrip(" |")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PATH": path},
+    )
+    assert done.stdout.split() == NO_DEPS, done.stderr

@@ -280,6 +280,7 @@ def starts_at_any_section(notebook: NotebookNode, name: str) -> list[str]:
         code = "\n".join([names, *sources])
         ruff = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "F821", "-q", "-"]
         done = subprocess.run(ruff, input=code, capture_output=True, text=True)
+        assert done.returncode in (0, 1), done.stderr
         missing = sorted(set(re.findall(r"Undefined name `(\w+)`", done.stdout)))
         problems += [f"section {title!r} needs {word} from another section" for word in missing]
     return problems

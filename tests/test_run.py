@@ -1,7 +1,5 @@
 """The notebook tools: executing, storing, the pages, the table, the address, the set-up cell."""
 
-import base64
-import io
 import re
 import shutil
 import subprocess
@@ -9,15 +7,13 @@ import sys
 from pathlib import Path
 
 import nbformat
-import numpy as np
 import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
-from PIL import Image
 
 from tools import run
 from tools.address import Address, badges, read_address, renew, setup_source
-from tools.notebooks import ROOT, Execution, execute, smaller_png, store, tidy
+from tools.notebooks import ROOT, Execution, execute, store, tidy
 
 DRAW = """import matplotlib.pyplot as plt
 from IPython.display import display
@@ -159,7 +155,6 @@ def test_stored_outputs_are_tidy(tmp_path: Path) -> None:
     }
     assert [cell.id for cell in notebook.cells] == ids
     drawn, moved, printed = (cell.outputs for cell in notebook.cells[2:5])
-    assert Image.open(io.BytesIO(base64.b64decode(drawn[0].data["image/png"]))).info == {}
     assert drawn[0].metadata["image/png"]["alt"] == 'an "empty" <plot>'
     assert moved[0].metadata == {"widget": True} and list(moved[0].data) == ["text/plain"]
     assert [output.get("text", output.get("data")) for output in printed] == [
@@ -170,20 +165,6 @@ def test_stored_outputs_are_tidy(tmp_path: Path) -> None:
     assert nbformat.writes(tidy(nbformat.read(path, as_version=4))) + "\n" == path.read_text(
         encoding="utf-8"
     )
-
-
-@pytest.mark.parametrize("colours", [2, 256, 257, 4096])
-@pytest.mark.parametrize("alpha", [255, 254])
-def test_a_smaller_picture_has_the_same_pixels(colours: int, alpha: int) -> None:
-    values = np.arange(4096) % colours
-    channels = [values % 256, values // 256 * 9, values * 7 % 256, np.full(4096, alpha)]
-    pixels = np.stack(channels, axis=-1).reshape(64, 64, 4).astype(np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", dpi=(72, 72))
-    smaller = base64.b64decode(smaller_png(base64.b64encode(file.getvalue()).decode()))
-    image = Image.open(io.BytesIO(smaller))
-    assert np.array_equal(np.asarray(image.convert("RGBA")), pixels)
-    assert "dpi" not in image.info
 
 
 def test_memory_is_seen(tmp_path: Path) -> None:

@@ -262,7 +262,7 @@ def test_box_targets_point_from_proposal_to_object(ax):
     assert (tuple(center.xyann), tuple(center.xy)) == ((5, 5), (20, 22.5))
     assert (tuple(width.xyann), tuple(width.xy)) == ((10, 5), (15, 5))
     assert (tuple(height.xyann), tuple(height.xy)) == ((5, 10), (5, 7.5))
-    assert texts(ax) == [f"log w {math.log(2):+.2f}\nlog h {math.log(0.5):+.2f}"]
+    assert texts(ax) == [f"tw {math.log(2):+.2f}\nth {math.log(0.5):+.2f}"]
 
 
 def test_grid_writes_every_number_in_its_square(ax):
@@ -339,7 +339,7 @@ def test_keypoints_leave_out_absent_joints_and_dash_hidden_bones(ax):
         (
             lambda: show.plot_box_targets(torch.ones(2, 4), torch.ones(1, 4)),
             ValueError,
-            "targets: ",
+            "ground_truth: ",
         ),
         (
             lambda: show.plot_box_targets(torch.ones(1, 4), torch.ones(1, 4)),

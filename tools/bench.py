@@ -3,7 +3,6 @@
 Every figure is the best of several runs, on the machine named at the top of the page: other machines differ.
 """
 
-import argparse
 import os
 import platform
 import time
@@ -18,18 +17,9 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    arguments.add_argument(
-        "--no-page", action="store_true", help="print only, leave docs/benchmarks.md alone"
-    )
     page = "\n".join(["# Benchmarks", "", *describe_machine(), "", *measure_scenes()]) + "\n"
-    write = not arguments.parse_args().no_page
     print(page)
-    if write:
-        PAGE.parent.mkdir(exist_ok=True)
-        PAGE.write_text(page)
+    PAGE.write_text(page, encoding="utf-8")
 
 
 def describe_machine() -> list[str]:

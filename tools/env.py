@@ -51,7 +51,7 @@ NO_VENV = (
     "then run this again.".format(sys.executable)
 )
 DISK_FULL = (
-    "The disk is full: the environment needs about 6 GB in {} (and pip some in the temporary folder). "
+    "The disk is full: the environment needs about 5 GB in {} (and pip some in the temporary folder). "
     "Make room, then run this again: it resumes.".format(ROOT)
 )
 NO_NETWORK = (

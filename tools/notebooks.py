@@ -5,14 +5,12 @@ python tools/notebooks.py store 00 01      those whose file names begin so
 """
 
 import argparse
-import base64
-import io
 import os
 import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -22,13 +20,12 @@ import psutil
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
-from PIL import Image, ImageChops
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "notebooks"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 CELL_SECONDS = 600  # a cell that takes longer hangs
-KEPT_OF_NOTEBOOK = {"course", "rise", "title"}
+KEPT_OF_NOTEBOOK = {"course"}
 KEPT_OF_CELL = {"course", "jupyter", "slideshow", "tags"}
 COLOUR_CODE = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -43,7 +40,7 @@ class Execution(NamedTuple):
     problem: str | None  # None, or the cell and the last line of its traceback
 
 
-def find(names: list[str] = ()) -> list[Path]:
+def find(names: Sequence[str] = ()) -> list[Path]:
     """The notebooks in lecture order: all, or those whose file names begin with one of `names`."""
     everything = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
     for name in names:
@@ -163,9 +160,6 @@ def tidy(notebook: NotebookNode) -> NotebookNode:
         cell.metadata = NotebookNode({k: v for k, v in cell.metadata.items() if k in KEPT_OF_CELL})
     for cell in code_cells(notebook):
         cell.outputs = without_widgets(cell.outputs)
-        for output in cell.outputs:
-            if "image/png" in output.get("data", {}):
-                output.data["image/png"] = smaller_png(output.data["image/png"])
     return notebook
 
 
@@ -175,23 +169,6 @@ def without_widgets(outputs: list[NotebookNode]) -> list[NotebookNode]:
         if output.get("data", {}).pop(WIDGET, None):
             output.metadata["widget"] = True
     return outputs
-
-
-def smaller_png(encoded: str) -> str:
-    """The same pixels (base64 PNG in and out) in fewer bytes.
-
-    Metadata goes; so does an alpha channel that is full; up to 256 colours become a palette.
-    """
-    image = Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGBA")
-    image.info = {}
-    if image.getextrema()[3] == (255, 255):
-        image = image.convert("RGB")
-        palette = image.quantize(256, dither=Image.Dither.NONE)
-        if ImageChops.difference(palette.convert("RGB"), image).getbbox() is None:
-            image = palette
-    file = io.BytesIO()
-    image.save(file, "PNG", optimize=True)
-    return base64.b64encode(file.getvalue()).decode()
 
 
 def write(path: Path, notebook: NotebookNode) -> None:

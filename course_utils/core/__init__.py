@@ -4,7 +4,7 @@
 - **Pixels** are unit squares: the centre of the pixel in row i and column j is at x = j + 0.5, y = i + 0.5.
 - **Sizes** are (height, width).
 - **Images** are float `[3, h, w]`, RGB in 0..1. **Masks** are bool `[n, h, w]`.
-- **Labels** are int64. A class has one number everywhere; 0 is background; `VOID` is no label.
+- **Labels** are int64. Each data set numbers its classes; 0 is always background; `VOID` is no label.
 """
 
 from course_utils.core.checks import (

@@ -11,7 +11,7 @@ def ready() -> None:
     >>> ready()
     Ready: Python, torch, torchvision and course_utils work together here.
     """
-    for name in ("torch", "torchvision", "matplotlib", "ipywidgets"):
+    for name in ("torchvision", "matplotlib", "ipywidgets"):
         try:
             importlib.import_module(name)
         except Exception as error:  # torchvision raises RuntimeError when it does not fit torch

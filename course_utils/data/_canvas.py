@@ -71,12 +71,9 @@ class Canvas:
     ):
         self.x, self.y, self.unit = x[:, None, :], y[:, :, None], unit[:, None, None]
         self.thinnest = thinnest / self.unit
-        self.rgba = x.new_zeros(
-            len(x), 4, y.shape[1], x.shape[1]
-        )  # colours already multiplied by their cover
-        self.distance = x.new_full(
-            (len(x), y.shape[1], x.shape[1]), 1e4
-        )  # to the nearest shape painted so far
+        pixels = y.shape[1], x.shape[1]
+        self.rgba = x.new_zeros(len(x), 4, *pixels)  # colours already multiplied by their cover
+        self.distance = x.new_full((len(x), *pixels), 1e4)  # to the nearest shape painted so far
 
     def above(self, height: float) -> "Canvas":
         """The part of the canvas above this height, to paint a head faster; shapes must end well above it."""

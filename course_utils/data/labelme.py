@@ -96,11 +96,11 @@ def read_labelme(path: Path | str, size: tuple[int, int] | None = None) -> Label
             that is no polygon or has fewer than three corners, a label that is both thing and stuff, or a
             thing of which nothing is visible.
 
+    Source: the file format of LabelMe 5, https://github.com/wkentaro/labelme.
+
     >>> from course_utils.core.paths import data_path
     >>> read_labelme(data_path("annotations", "chelsea.json")).class_names
     ('background', 'cat', 'blanket')
-
-    Source: the file format of LabelMe 5, https://github.com/wkentaro/labelme.
     """
     path = Path(path)
     if not path.is_file():
@@ -115,7 +115,7 @@ def read_labelme(path: Path | str, size: tuple[int, int] | None = None) -> Label
         height, width = int(content["imageHeight"]), int(content["imageWidth"])
         check_size("imageHeight, imageWidth", (height, width))
         shapes = [_read_shape(shape) for shape in content["shapes"]]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ValueError(
             f"path: {path.name} does not hold LabelMe's polygons ({type(error).__name__}: {error})"
         ) from error
@@ -170,6 +170,8 @@ def _read_shape(shape: dict) -> _Shape:
     label, kind = shape["label"], shape["shape_type"]
     if kind != "polygon":
         raise ValueError(f"shape_type: expected 'polygon', got {kind!r} for {label!r}")
+    if not isinstance(label, str) or label == "background":
+        raise ValueError(f"label: expected the name of a thing or of stuff, got {label!r}")
     points = [tuple(float(number) for number in point) for point in shape["points"]]
     stuff = bool((shape.get("flags") or {}).get("stuff", False))
     return _Shape(label, points, shape.get("group_id"), stuff)

@@ -13,6 +13,7 @@ from torch import Tensor
 from course_utils.core import VOID, data_path
 from course_utils.data.labelme import read_labelme
 from course_utils.data.sample import Sample
+from course_utils.ops.masks import masks_to_boxes
 
 
 class Photo(NamedTuple):
@@ -225,16 +226,6 @@ def _complete(
     panoptic = torch.where(semantic == VOID, 0, 1000 * semantic)
     for k, (mask, label) in enumerate(zip(masks, labels, strict=True)):
         panoptic[mask] = 1000 * label + 1 + (labels[:k] == label).sum()
-    return Sample(image, _tight_boxes(masks), labels, masks, semantic, panoptic, class_names, stuff)
-
-
-def _tight_boxes(masks: Bool[Tensor, "n h w"]) -> Float32[Tensor, "n 4"]:
-    """The smallest box around each mask: a pixel in column j spans x = j to j + 1.
-
-    torchvision's masks_to_boxes returns the last column itself as x2, a pixel less: there x counts columns.
-    """
-    height, width = masks.shape[1:]
-    columns, rows = masks.any(dim=1).int(), masks.any(dim=2).int()  # [n, w], [n, h]
-    x1, y1 = columns.argmax(dim=1), rows.argmax(dim=1)
-    x2, y2 = width - columns.flip(1).argmax(dim=1), height - rows.flip(1).argmax(dim=1)
-    return torch.stack([x1, y1, x2, y2], dim=1).float()
+    return Sample(
+        image, masks_to_boxes(masks), labels, masks, semantic, panoptic, class_names, stuff
+    )

@@ -31,13 +31,18 @@ def jittered_proposals(
         n * per_box + anywhere proposals, those around the first object first.
 
     Raises:
-        ValueError: a wrong shape, a nan, swapped corners, or a size that is not above zero.
+        ValueError: a wrong shape, a nan, swapped corners, a size below 8, or a negative number of proposals.
 
     >>> jittered_proposals(torch.tensor([[10.0, 10.0, 30.0, 20.0]]), (40, 40), 1, 0, seed=1).shape
     torch.Size([1, 4])
     """
     check_boxes("boxes", boxes)
     check_size("size", size)
+    if min(size) < 8:
+        raise ValueError(f"size: expected at least 8 pixels each way, got {size}")
+    for name, count in (("per_box", per_box), ("anywhere", anywhere)):
+        if count < 0:
+            raise ValueError(f"{name}: expected 0 or above, got {count}")
     height, width = size
     sides = torch.tensor([width, height])
     generator = torch.Generator().manual_seed(seed)

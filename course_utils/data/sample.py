@@ -9,7 +9,7 @@ from torch import Tensor
 class Sample(NamedTuple):
     """One picture and everything the lecture's tasks ask about it.
 
-    A class has one number everywhere: its place in `class_names`. Number 0 is "background" (a detector's
+    A class has one number in all of these: its place in `class_names`. Number 0 is "background" (a detector's
     answer for "no object"); pixels that nobody labelled are `VOID` (255) in the semantic map.
 
     Attributes:

@@ -16,8 +16,11 @@ from course_utils.data import _figures as figures
 from course_utils.data._canvas import Canvas, palette
 from course_utils.data._dice import Dice, fold
 from course_utils.data._landscape import (
+    GRASS,
     SKIES,
+    SKY,
     TREE,
+    WATER,
     Landscape,
     lay_out_landscape,
     noise,
@@ -28,7 +31,7 @@ from course_utils.data.sample import Sample
 
 CLASS_NAMES = ("background", "cat", "dog", "car", "person", "sky", "grass", "water", "tree")
 THINGS = (1, 2, 3, 4)
-STUFF = (5, 6, 7, 8)
+STUFF = (SKY, GRASS, WATER, TREE)
 MOST_OBJECTS = 5
 
 KEYPOINT_NAMES = (
@@ -74,13 +77,11 @@ SKELETON = (
 )
 
 PIXELS_AT_ONCE = 2**18  # scenes are drawn in groups of about this many pixels: memory stays small
-LEAST_VISIBLE = (
-    12 / 64**2
-)  # an object that shows less than this part of a square picture is left out,
-LEAST_PART = 0.15  # and so is one that shows less than this part of itself
+# An object is left out that shows less than this part of a square picture, or less than this part of itself.
+LEAST_VISIBLE, LEAST_PART = 12 / 64**2, 0.15
 TREES = 5
-# the size of a figure unit at the front of the picture, in picture heights
 KINDS = (*CLASS_NAMES[:5], "tree", "fir")  # what a cast is made of
+# The size of a figure unit at the front of the picture, in picture heights.
 UNITS = {"cat": 0.46, "dog": 0.50, "car": 0.72, "person": 0.70}
 
 
@@ -328,9 +329,8 @@ def _choose_cast(keys: Int64[Tensor, " b"], land: Landscape, aspect: float) -> C
     units = torch.tensor([UNITS.get(kind, 0.0) for kind in KINDS], device=keys.device)
     depth = (y - land.horizon[:, None]) / (1 - land.horizon[:, None])
     unit = units[label] * (0.46 + 0.54 * depth) * dice.uniforms(0.9, 1.1, m)
-    turned = (dice.uniforms(0.0, 1.0, m) < 0.5) & (
-        label != KINDS.index("person")
-    )  # a person keeps left and right
+    is_person = label == KINDS.index("person")  # a person keeps left and right
+    turned = (dice.uniforms(0.0, 1.0, m) < 0.5) & ~is_person
     mirror = torch.where(turned, -1.0, 1.0)
     tables = (figures.CATS, figures.DOGS, figures.CARS, figures.SHIRTS)
     choices = torch.tensor([1] + [len(table) for table in tables], device=keys.device)
@@ -511,9 +511,8 @@ def _describe(
 ) -> list[tuple[str, ...]]:
     """A phrase for each object: what it is, by its colours, and where it is, by what is around it."""
     m = labels.shape[1]
-    shared = whole.flatten(2).float() @ masks.flatten(2).float().transpose(
-        1, 2
-    )  # pixels; exact; [b, behind, front]
+    visible = masks.flatten(2).float().transpose(1, 2)
+    shared = whole.flatten(2).float() @ visible  # pixels, exact; [b, behind, front]
     later = torch.ones(m, m, device=labels.device).triu(1)
     hides = (shared / _count(whole).clamp(min=1)[..., None] * later).tolist()
     shore = water_distance(land, cast.x, cast.y, aspect).tolist()

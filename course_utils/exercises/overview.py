@@ -16,24 +16,23 @@ def _mask(height: int, width: int, *rectangles: tuple[int, int, int, int]) -> Te
     return mask
 
 
-def check_tight_boxes(student: Callable) -> Verdict:
-    """Check `student(masks [n, h, w]) -> boxes [n, 4]`: the tight box around each mask."""
+def _instance_boxes(instances: Tensor) -> Tensor:
+    numbers = torch.arange(1, int(instances.max()) + 1)
+    return masks_to_boxes(instances == numbers[:, None, None])
+
+
+def check_instance_boxes(student: Callable) -> Verdict:
+    """Check `student(instances [h, w]) -> boxes [n, 4]`: the tight box of objects 1, 2, ..., n."""
+    single = _mask(4, 4, (2, 3, 3, 4)).long()
+    pieces = _mask(5, 8, (0, 0, 1, 1), (6, 3, 8, 5)).long() + 2 * _mask(5, 8, (2, 1, 5, 2))
+    late = 2 * _mask(4, 6, (0, 0, 2, 1)) + _mask(4, 6, (3, 2, 6, 4))
     cases = [
-        Case(
-            "one rectangle", (_mask(6, 9, (2, 1, 7, 4))[None],), "x counts columns, y counts rows."
-        ),
-        Case(
-            "a single pixel",
-            (_mask(4, 4, (2, 3, 3, 4))[None],),
-            "A pixel is a square: its box is 1 wide, not 0.",
-        ),
-        Case(
-            "an object in two pieces, and a small one",
-            (torch.stack([_mask(5, 8, (0, 0, 1, 1), (6, 3, 8, 5)), _mask(5, 8, (2, 1, 5, 2))]),),
-            "One box for each mask, around all of its pixels.",
-        ),
+        Case("one object", (_mask(6, 9, (2, 1, 7, 4)).long(),), "x counts columns, y counts rows."),
+        Case("a single pixel", (single,), "A pixel is a square: its box is 1 wide, not 0."),
+        Case("an object in two pieces, and another", (pieces,), "One box for each object number."),
+        Case("object 2 above object 1", (late,), "The boxes come in the order of the numbers."),
     ]
-    return check(student, masks_to_boxes, cases)
+    return check(student, _instance_boxes, cases)
 
 
 def _merge(masks: Tensor, labels: Tensor) -> Tensor:
@@ -72,22 +71,22 @@ def check_merge_instances(student: Callable) -> Verdict:
 
 
 WRONG_SOLUTIONS = {
-    check_tight_boxes: {
-        "last pixel left out": lambda masks: (
-            masks_to_boxes(masks) - torch.tensor([0.0, 0.0, 1.0, 1.0])
+    check_instance_boxes: {
+        "last pixel left out": lambda instances: (
+            _instance_boxes(instances) - torch.tensor([0.0, 0.0, 1.0, 1.0])
         ),
-        "axes swapped": lambda masks: masks_to_boxes(masks)[:, [1, 0, 3, 2]],
-        "width and height for the corner": lambda masks: torch.cat(
-            [
-                masks_to_boxes(masks)[:, :2],
-                masks_to_boxes(masks)[:, 2:] - masks_to_boxes(masks)[:, :2],
-            ],
-            dim=1,
+        "axes swapped": lambda instances: _instance_boxes(instances)[:, [1, 0, 3, 2]],
+        "width and height for the corner": lambda instances: torch.cat(
+            [(b := _instance_boxes(instances))[:, :2], b[:, 2:] - b[:, :2]], dim=1
         ),
-        "one box for all": lambda masks: masks_to_boxes(masks.any(dim=0, keepdim=True)).expand(
-            len(masks), 4
+        "one box for all": lambda instances: masks_to_boxes(instances[None] > 0),
+        "by place, not by number": lambda instances: (b := _instance_boxes(instances))[
+            b[:, 1].argsort(stable=True)
+        ],
+        "background counted": lambda instances: masks_to_boxes(
+            instances == torch.arange(int(instances.max()) + 1)[:, None, None]
         ),
-        "always zero": lambda masks: torch.zeros(len(masks), 4),
+        "always zero": lambda instances: torch.zeros(int(instances.max()), 4),
     },
     check_merge_instances: {
         "object numbers for classes": lambda masks, labels: _merge(
@@ -97,7 +96,9 @@ WRONG_SOLUTIONS = {
         "the first class for all": lambda masks, labels: _merge(
             masks, labels[:1].expand(len(labels))
         ),
-        "classes added up": lambda masks, labels: (masks * (labels[:, None, None] + 1)).sum(dim=0),
+        "classes off by one": lambda masks, labels: (masks * (labels[:, None, None] + 1)).sum(
+            dim=0
+        ),
         "always zero": lambda masks, labels: torch.zeros(masks.shape[1:], dtype=torch.int64),
     },
 }

@@ -17,6 +17,13 @@ def _iou(box1: Tensor, box2: Tensor) -> Tensor:
     return box_iou(box1[None], box2[None])[0, 0]
 
 
+def _iou_with_sides(box1: Tensor, box2: Tensor, at_least: Tensor) -> Tensor:
+    """IoU with the sides of the shared part stopped at `at_least`, for wrong solutions."""
+    sides = torch.minimum(box1[2:], box2[2:]) - torch.maximum(box1[:2], box2[:2])
+    shared = torch.maximum(sides, at_least).prod()
+    return shared / ((box1[2:] - box1[:2]).prod() + (box2[2:] - box2[:2]).prod() - shared)
+
+
 def check_iou(student: Callable) -> Verdict:
     """Check `student(box1 [4], box2 [4]) -> number`: intersection over union of two boxes."""
     apart = torch.tensor([7.0, 6.0, 9.0, 9.0])
@@ -27,6 +34,16 @@ def check_iou(student: Callable) -> Verdict:
             "a box inside another",
             (LEFT, torch.tensor([1.0, 1.0, 2.0, 3.0])),
             "The shared part is the small box.",
+        ),
+        Case(
+            "two boxes apart in x",
+            (LEFT, torch.tensor([7.0, 1.0, 9.0, 3.0])),
+            "Stop each side at 0.",
+        ),
+        Case(
+            "two boxes apart in y",
+            (LEFT, torch.tensor([1.0, 7.0, 3.0, 9.0])),
+            "Stop each side at 0.",
         ),
         Case(
             "two boxes apart in x and in y",
@@ -95,8 +112,10 @@ def check_box_target(student: Callable) -> Verdict:
     )
 
 
-def _training_targets(proposals: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    matches = match_boxes(box_iou(boxes, proposals), 0.5, 0.3)
+def _training_targets(
+    proposals: Tensor, boxes: Tensor, labels: Tensor, high: float = 0.5, low: float = 0.3
+) -> tuple[Tensor, Tensor]:
+    matches = match_boxes(box_iou(boxes, proposals), high, low)
     positive = matches >= 0
     targets = torch.zeros(len(proposals), 4)
     targets[positive] = encode_boxes(boxes[matches[positive]], proposals[positive])
@@ -110,6 +129,9 @@ def check_training_targets(student: Callable) -> Verdict:
     """
     boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [20.0, 0.0, 40.0, 10.0]])
     labels = torch.tensor([3, 1])
+    edges = torch.tensor(
+        [[20.0, 0.0, 30.0, 10.0], [20.0, 0.0, 26.0, 10.0], [20.0, 0.0, 24.0, 10.0]]
+    )
     good = torch.tensor([[1.0, 0.0, 11.0, 10.0], [22.0, 1.0, 40.0, 11.0]])
     mixed = torch.tensor(
         [[50.0, 50.0, 60.0, 60.0], [20.0, 0.0, 28.0, 10.0], [0.0, 0.0, 10.0, 12.0]]
@@ -129,6 +151,11 @@ def check_training_targets(student: Callable) -> Verdict:
             "a negative, a neutral and a positive",
             (mixed, boxes, labels),
             "Only the positive has a box target.",
+        ),
+        Case(
+            "IoUs of 0.5, 0.3 and 0.2",
+            (edges, boxes, labels),
+            "From 0.5 on positive, below 0.3 negative.",
         ),
         Case(
             "a picture without objects",
@@ -160,6 +187,12 @@ WRONG_SOLUTIONS = {
         "sides not stopped at 0": lambda a, b: (
             (w := (torch.min(a, b) - torch.max(a, b).roll(2))[2:].prod())
             / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - w)
+        ),
+        "only the width stopped at 0": lambda a, b: _iou_with_sides(
+            a, b, torch.tensor([0.0, -torch.inf])
+        ),
+        "only the height stopped at 0": lambda a, b: _iou_with_sides(
+            a, b, torch.tensor([-torch.inf, 0.0])
         ),
         "width plus one": lambda a, b: _iou(
             a + torch.tensor([0, 0, 1, 1]), b + torch.tensor([0, 0, 1, 1])
@@ -218,6 +251,12 @@ WRONG_SOLUTIONS = {
             proposals, boxes, labels, what
         )
         for what in ("first object", "neutral is background", "targets for all", "the wrong way")
+    }
+    | {
+        f"thresholds {high} and {low}": lambda proposals, boxes, labels, high=high, low=low: (
+            _training_targets(proposals, boxes, labels, high, low)
+        )
+        for high, low in ((0.5001, 0.3), (0.5, 0.3001), (0.7, 0.3), (0.5, 0.1), (0.5, 0.5))
     }
     | {
         "always zero": lambda proposals, boxes, labels: (

@@ -90,13 +90,10 @@ def grid_anchors(
     rows, columns = (torch.arange(steps, device=device) for steps in feature_size)
     y, x = torch.meshgrid((rows + 0.5) * stride, (columns + 0.5) * stride, indexing="ij")
     centres = torch.stack([x, y], dim=2).reshape(-1, 1, 2)  # [h * w, 1, 2]
-    stretch = torch.tensor(aspect_ratios, dtype=torch.float32, device=device).sqrt()[
-        :, None
-    ]  # [r, 1]
+    ratio = torch.tensor(aspect_ratios, dtype=torch.float32, device=device)[:, None]  # [r, 1]
     scale = torch.tensor(sizes, dtype=torch.float32, device=device)[None, :]  # [1, s]
-    half = (
-        torch.stack([scale / stretch, scale * stretch], dim=2).reshape(1, -1, 2) / 2
-    )  # [1, r * s, 2]
+    width, height = scale / ratio.sqrt(), scale * ratio.sqrt()  # [r, s] each
+    half = torch.stack([width, height], dim=2).reshape(1, -1, 2) / 2  # [1, r * s, 2]
     return torch.cat([centres - half, centres + half], dim=2).reshape(-1, 4)
 
 

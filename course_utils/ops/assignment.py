@@ -76,6 +76,7 @@ def match_boxes(
         For each box the index of its ground truth, or `NEGATIVE` (-1), or `NEUTRAL` (-2).
 
     Raises:
+        TypeError: not a tensor, or not of numbers that fit.
         ValueError: a wrong shape, a nan, thresholds outside 0..1 or in the wrong order.
 
     Source: lecture, "Slow" R-CNN training; Ren et al., NeurIPS 2015, section 3.1.2; same as torchvision's
@@ -139,6 +140,7 @@ def match_boxes_one_to_one(
         For each box the index of its ground truth, or `NEGATIVE` (-1).
 
     Raises:
+        TypeError: not a tensor, or not of numbers that fit.
         ValueError: a wrong shape, a nan, or a threshold outside 0..1.
 
     Source: Liu et al., "SSD", ECCV 2016, section 2.2; D2L 14.4, whose `assign_anchor_to_bbox` takes the

@@ -1,6 +1,7 @@
 """Box targets: the four numbers a detector regresses, and the way back to a box."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Real
@@ -22,7 +23,8 @@ def _check_sized(name: str, boxes: Tensor) -> None:
 
 
 def _check_weights(weights: Weights) -> None:
-    if len(weights) != 4 or not all(weight > 0 for weight in weights):
+    numbers = isinstance(weights, Sequence) and len(weights) == 4
+    if not numbers or not all(0 < weight < math.inf for weight in weights):
         raise ValueError(f"weights: expected four numbers above zero, got {weights}")
 
 
@@ -61,9 +63,9 @@ def encode_boxes(
         `tx, ty, tw, th` of each proposal.
 
     Raises:
+        TypeError: not a tensor, or not of numbers that fit.
         ValueError: a wrong shape, sets of different length, a nan, swapped corners, a box of zero width
-        or height,
-            a weight that is not above zero, or tensors on different devices.
+            or height, a weight that is not above zero, or tensors on different devices.
 
     Source: Girshick et al., "Rich feature hierarchies", CVPR 2014, appendix C; same as torchvision's
     `BoxCoder.encode_single`. D2L's `offset_boxes` is this with weights (10, 10, 5, 5) and 1e-6 added
@@ -134,8 +136,7 @@ def decode_boxes(
     Raises:
         TypeError: codes of whole numbers.
         ValueError: a wrong shape, sets of different length, a nan, swapped corners, a weight that is
-        not above
-            zero, or different devices.
+            not above zero, or different devices.
 
     Source: Girshick et al., CVPR 2014, appendix C; same as torchvision's `BoxCoder.decode_single`. D2L's
     `offset_inverse` is this with weights (10, 10, 5, 5) and no limit.

@@ -40,6 +40,7 @@ def box_area(boxes: Real[Tensor, "n 4"]) -> Real[Tensor, " n"]:
         The areas in square pixels.
 
     Raises:
+        TypeError: not a tensor, or not of numbers that fit.
         ValueError: the boxes have another shape, a nan, or swapped corners.
 
     Source: same as `torchvision.ops.box_area`.
@@ -80,6 +81,7 @@ def intersection_and_union(
         |A and B| and |A or B| of `boxes1[i]` and `boxes2[j]`, in square pixels.
 
     Raises:
+        TypeError: not a tensor, or not of numbers that fit.
         ValueError: the boxes have another shape, a nan, swapped corners, or live on different devices.
 
     >>> intersection_and_union(
@@ -113,6 +115,7 @@ def box_iou(boxes1: Real[Tensor, "n 4"], boxes2: Real[Tensor, "m 4"]) -> Float[T
         IoU of `boxes1[i]` and `boxes2[j]`, from 0 to 1.
 
     Raises:
+        TypeError: not a tensor, or not of numbers that fit.
         ValueError: the boxes have another shape, a nan, swapped corners, or live on different devices.
 
     Source: same as `torchvision.ops.box_iou`, except that two boxes without area have IoU 0 here and
@@ -156,6 +159,7 @@ def generalized_box_iou(
         GIoU of `boxes1[i]` and `boxes2[j]`, from -1 to 1.
 
     Raises:
+        TypeError: not a tensor, or not of numbers that fit.
         ValueError: the boxes have another shape, a nan, swapped corners, or live on different devices.
 
     Source: Rezatofighi et al., "Generalized Intersection over Union", CVPR 2019; same as
@@ -186,6 +190,7 @@ def clip_boxes_to_image(boxes: Real[Tensor, "n 4"], size: tuple[int, int]) -> Re
         The clipped boxes. A box that lies wholly outside keeps no area.
 
     Raises:
+        TypeError: not a tensor, or not of numbers that fit.
         ValueError: the boxes have another shape, a nan, or swapped corners; `size` is not above zero.
 
     Source: same as `torchvision.ops.clip_boxes_to_image`.
@@ -214,6 +219,7 @@ def box_convert(boxes: Real[Tensor, "n 4"], in_fmt: str, out_fmt: str) -> Real[T
         The boxes in the form `out_fmt`.
 
     Raises:
+        TypeError: not a tensor, or not of numbers that fit.
         ValueError: an unknown form, another shape, a nan, or a box of negative size.
 
     Source: same as `torchvision.ops.box_convert`; D2L's `box_corner_to_center` is "xyxy" to "cxcywh".
@@ -226,14 +232,13 @@ def box_convert(boxes: Real[Tensor, "n 4"], in_fmt: str, out_fmt: str) -> Real[T
             raise ValueError(f'{name}: expected "xyxy", "xywh" or "cxcywh", got {form!r}')
     check_shape("boxes", boxes, "n", 4)
     first, second = boxes[:, :2], boxes[:, 2:]
-    if in_fmt == out_fmt == "xyxy":
-        check_boxes("boxes", boxes)
-        return boxes.clone()
     if in_fmt == "xyxy":
         corner, size = first, second - first
     else:
         corner, size = (first, second) if in_fmt == "xywh" else (first - second / 2, second)
     check_boxes("boxes", torch.cat([corner, corner + size], dim=1))
+    if in_fmt == out_fmt:
+        return boxes.clone()
     if out_fmt == "xyxy":
         return torch.cat([corner, corner + size], dim=1)
     return torch.cat([corner if out_fmt == "xywh" else corner + size / 2, size], dim=1)
@@ -287,8 +292,7 @@ def crop_and_resize(
     Raises:
         TypeError: an image of whole numbers (divide by 255 first).
         ValueError: a wrong shape, a nan, swapped corners, a size that is not above zero, tensors on
-        different
-            devices, or a box without a pixel inside the image.
+            different devices, or a box without a pixel inside the image.
 
     Source: lecture, "Slow" R-CNN training; same as `torchvision.transforms.functional.resized_crop` with
     `antialias=False`, for all boxes at once.
@@ -304,9 +308,8 @@ def crop_and_resize(
     check_size("output_size", output_size)
     check_same_device(image=image, boxes=boxes)
     height, width = image.shape[1:]
-    boxes = boxes.to(
-        torch.promote_types(image.dtype, torch.float32)
-    )  # float16 cannot count to 2049
+    # At least float32: float16 cannot count to 2049.
+    boxes = boxes.to(torch.promote_types(image.dtype, torch.float32))
     left, top = boxes[:, 0].floor(), boxes[:, 1].floor()
     right = torch.maximum(boxes[:, 2].ceil(), left + 1).clamp(max=width)
     bottom = torch.maximum(boxes[:, 3].ceil(), top + 1).clamp(max=height)

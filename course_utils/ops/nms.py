@@ -11,15 +11,6 @@ from course_utils.core import check_boxes, check_fraction, check_same_device, ch
 from course_utils.ops.boxes import box_iou, box_iou_loops
 
 
-def _check(boxes: Tensor, scores: Tensor, iou_threshold: float) -> None:
-    check_boxes("boxes", boxes)
-    check_shape("scores", scores, len(boxes))
-    check_fraction("iou_threshold", iou_threshold)
-    check_same_device(boxes=boxes, scores=scores)
-    if scores.isnan().any():
-        raise ValueError("scores: expected numbers, got nan")
-
-
 def nms_loops(
     boxes: Float[Tensor, "n 4"], scores: Float[Tensor, " n"], iou_threshold: float
 ) -> Int64[Tensor, " k"]:
@@ -73,6 +64,7 @@ def nms(
         The indices of the kept boxes, by falling score.
 
     Raises:
+        TypeError: not a tensor, or not of numbers that fit.
         ValueError: a wrong shape, a nan, swapped corners, a threshold outside 0..1, or different devices.
 
     Source: same as `torchvision.ops.nms`. D2L's `nms` is the loop.
@@ -120,6 +112,7 @@ def batched_nms(
         The indices of the kept boxes, by falling score.
 
     Raises:
+        TypeError: not a tensor, or not of numbers that fit.
         ValueError: a wrong shape, a nan, swapped corners, a threshold outside 0..1, or different devices.
 
     Source: same as `torchvision.ops.batched_nms`.
@@ -128,14 +121,18 @@ def batched_nms(
     >>> batched_nms(boxes, torch.tensor([0.6, 0.9]), torch.tensor([1, 2]), 0.5)
     tensor([1, 0])
     """
-    _check(boxes, scores, iou_threshold)
+    check_boxes("boxes", boxes)
+    check_shape("scores", scores, len(boxes))
     check_shape("idxs", idxs, len(boxes))
+    check_fraction("iou_threshold", iou_threshold)
+    check_same_device(boxes=boxes, scores=scores)
     check_same_device(boxes=boxes, idxs=idxs)
+    if scores.isnan().any():
+        raise ValueError("scores: expected numbers, got nan")
     order = scores.sort(descending=True, stable=True).indices
     iou = box_iou(boxes[order], boxes[order])
     limit = iou_threshold if iou.dtype == torch.float64 else _float32_threshold(iou_threshold)
     rivals = idxs[order][:, None] == idxs[order][None, :]
-    suppresses = ((iou > limit) & rivals).triu(
-        diagonal=1
-    )  # [i, j]: i is better than j and too near
+    # [i, j]: i is better than j and too near
+    suppresses = ((iou > limit) & rivals).triu(diagonal=1)
     return order[_survivors(suppresses)]

@@ -1,7 +1,6 @@
 """Floor 5: what a student sees. Source code, figures, and widgets around them, all in one style."""
 
 from course_utils.show.figures import figure
-from course_utils.show.matches import plot_matches
 from course_utils.show.plots import (
     plot_box_targets,
     plot_boxes,
@@ -11,6 +10,7 @@ from course_utils.show.plots import (
     plot_keypoints,
     plot_label_map,
     plot_masks,
+    plot_matches,
 )
 from course_utils.show.source import show_source
 from course_utils.show.style import (

@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize, to_rgba
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, PathPatch, Rectangle
 from matplotlib.path import Path
 from matplotlib.patheffects import Normal, Stroke
@@ -23,10 +24,17 @@ from matplotlib.text import Text
 from scipy import ndimage
 from torch import Tensor
 
-from course_utils.core import VOID, check_boxes, check_shape
+from course_utils.core import VOID, check_boxes, check_labels, check_shape
+from course_utils.ops.assignment import NEGATIVE, NEUTRAL
+from course_utils.ops.box_coding import encode_boxes
 from course_utils.show.style import HATCHES, class_color, instance_color, text_color
 
 TAG = "tag"  # marks the texts that `figure` moves apart
+ROLES = (
+    ("negative", "#D55E00", ":", 1.0),
+    ("neutral", "#F0E442", "--", 1.5),
+    ("positive", "#56B4E9", "-", 2.2),
+)
 VOID_FACE, VOID_HATCH = "#C8C8C8", "#6E6E6E"
 
 
@@ -144,6 +152,7 @@ def plot_masks(
     masks: Bool[Tensor, "n h w"],
     *,
     ax: Axes | None = None,
+    labels: Sequence[str] | None = None,
     colors: str | Sequence[str] | None = None,
     alpha: int | float = 0.5,
 ) -> Axes:
@@ -152,6 +161,7 @@ def plot_masks(
     Args:
         masks: one for each object; where two overlap, both show.
         ax: where to draw.
+        labels: a text for each mask, written where it is widest.
         colors: one colour, or one for each mask; by default one after the other, so that neighbours of one
             class differ.
         alpha: how much the fill hides, 0 to 1.
@@ -161,7 +171,7 @@ def plot_masks(
 
     Raises:
         TypeError: not a bool tensor.
-        ValueError: another shape, or another number of colours.
+        ValueError: another shape, or another number of labels or colours.
 
     >>> ax = plot_masks(torch.ones(1, 2, 3, dtype=torch.bool))
     >>> len(
@@ -190,6 +200,11 @@ def plot_masks(
         segments, colors=outlines, linewidths=2, capstyle="projecting", zorder=2.5
     )
     ax.add_collection(lines, autolim=False)
+    texts = _label_texts(labels, None, len(masks))
+    for mask, text, color in zip(_numpy(masks), texts, colors, strict=True):
+        if text and mask.any():
+            y, x = _heart_of_largest_region(mask)
+            _tag(ax, x, y, text, color, horizontalalignment="center", verticalalignment="center")
     return ax
 
 
@@ -226,6 +241,8 @@ def plot_label_map(
     >>> plt.close(ax.figure)
     """
     check_shape("semantic", semantic, "h", "w")
+    if semantic.dtype != torch.int64:
+        raise TypeError(f"semantic: expected torch.int64, got {semantic.dtype}")
     numbers = semantic.unique().tolist()
     unnamed = [
         number for number in numbers if number != VOID and not 0 <= number < len(class_names)
@@ -321,60 +338,103 @@ def plot_crops(
     return figure
 
 
-def plot_box_targets(
-    proposals: Float[Tensor, "n 4"], targets: Float[Tensor, "n 4"], *, ax: Axes | None = None
+def plot_matches(
+    proposals: Float[Tensor, "n 4"], matches: Int64[Tensor, " n"], *, ax: Axes | None = None
 ) -> Axes:
-    """Draw what a box regressor must learn: where each proposal's centre has to go, and how it has to grow.
-
-    The long arrow runs from the proposal's centre to its object's centre. Two short arrows at the proposal's
-    right and lower edge show how it must widen and heighten, and a tag gives the two targets
-    `log(w_target / w)` and `log(h_target / h)`: above zero it grows, below zero it shrinks.
+    """Draw boxes by role: positive solid blue, neutral dashed yellow, negative dotted red, and count.
 
     Args:
-        proposals: `x1, y1, x2, y2` in pixels, with width and height above zero.
-        targets: the ground-truth box matched to each proposal, in the same order.
+        proposals: `x1, y1, x2, y2` in pixels.
+        matches: what `match_boxes` returned for them.
         ax: where to draw.
 
     Returns:
         The axes.
 
     Raises:
-        ValueError: another shape, another number of targets, or a box without width or height.
+        ValueError: another shape, or another number of matches than proposals.
+
+    >>> ax = plot_matches(torch.tensor([[0.0, 0.0, 4.0, 3.0]]), torch.tensor([0]))
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['1 positive', '0 neutral', '0 negative']
+    """
+    check_boxes("proposals", proposals)
+    check_labels("matches", matches)
+    check_shape("matches", matches, len(proposals))
+    if len(matches) and int(matches.min()) < NEUTRAL:
+        raise ValueError(f"matches: expected {NEUTRAL} or above, got {int(matches.min())}")
+    ax = _axes(ax, _numpy(proposals))
+    handles = []
+    members = (matches == NEGATIVE, matches == NEUTRAL, matches >= 0)
+    for (role, color, style, width), chosen in zip(ROLES, members, strict=True):
+        for x1, y1, x2, y2 in proposals[chosen].tolist():
+            look = {
+                "edgecolor": color,
+                "linestyle": style,
+                "linewidth": width,
+                "zorder": 2 + width / 4,
+            }
+            ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, **look))
+        label = f"{int(chosen.sum())} {role}"
+        handles.insert(0, Line2D([], [], color=color, linestyle=style, linewidth=2.5, label=label))
+    ax.legend(
+        handles=handles,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        ncols=3,
+        frameon=True,
+        facecolor="#333333",
+        labelcolor="white",
+    )
+    return ax
+
+
+def plot_box_targets(
+    proposals: Float[Tensor, "n 4"], ground_truth: Float[Tensor, "n 4"], *, ax: Axes | None = None
+) -> Axes:
+    """Draw what a box regressor must learn: where each proposal's centre has to go, and how it has to grow.
+
+    The long arrow runs from the proposal's centre to its object's centre. Two short arrows at the proposal's
+    right and lower edge show how it must widen and heighten, and a tag gives the two targets
+    tw = log(w_true / w) and th = log(h_true / h): above zero it grows, below zero it shrinks.
+
+    Args:
+        proposals: `x1, y1, x2, y2` in pixels, with width and height above zero.
+        ground_truth: the box matched to each proposal, in the same order.
+        ax: where to draw.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: another shape, another number of true boxes, or a box without width or height.
 
     >>> ax = plot_box_targets(
     ...     torch.tensor([[0.0, 0.0, 4.0, 4.0]]), torch.tensor([[1.0, 1.0, 9.0, 5.0]])
     ... )
     >>> [text.get_text() for text in ax.texts if text.get_text()]
-    ['log w +0.69\\nlog h +0.00']
+    ['tw +0.69\\nth +0.00']
     >>> plt.close(ax.figure)
     """
-    check_boxes("proposals", proposals)
-    check_boxes("targets", targets)
-    check_shape("targets", targets, len(proposals), 4)
-    for name, boxes in (("proposals", proposals), ("targets", targets)):
-        if ((boxes[:, 2:] - boxes[:, :2]) <= 0).any():
+    check_shape("ground_truth", ground_truth, len(proposals), 4)
+    for name, boxes in (("proposals", proposals), ("ground_truth", ground_truth)):
+        check_boxes(name, boxes)
+        if (boxes[:, 2:] <= boxes[:, :2]).any():
             raise ValueError(f"{name}: expected width and height above zero in every row")
-    ax = _axes(ax, _numpy(torch.cat([proposals, targets])))
-    for index, (proposal, target) in enumerate(
-        zip(_numpy(proposals.double()), _numpy(targets.double()), strict=True)
-    ):
+    sizes = encode_boxes(ground_truth, proposals)[:, 2:].tolist()  # tw, th
+    ax = _axes(ax, _numpy(torch.cat([proposals, ground_truth])))
+    pairs = zip(_numpy(proposals.double()), _numpy(ground_truth.double()), sizes, strict=True)
+    for index, (proposal, truth, (tw, th)) in enumerate(pairs):
         color = instance_color(index)
-        (start, size), (end, target_size) = _center_size(proposal), _center_size(target)
-        grown = start + target_size / 2
+        (start, size), (end, true_size) = _center_size(proposal), _center_size(truth)
+        grown = start + true_size / 2
         edge = start + size / 2
         _arrow(ax, tuple(start), tuple(end), color, width=2.5)
-        ax.plot(
-            *start,
-            marker="o",
-            markersize=6,
-            color=color,
-            markeredgecolor=text_color(color),
-            zorder=5,
-        )
+        dot = {"markersize": 6, "markeredgecolor": text_color(color), "zorder": 5}
+        ax.plot(*start, marker="o", color=color, **dot)
         _arrow(ax, (edge[0], start[1]), (grown[0], start[1]), color, width=1.5)
         _arrow(ax, (start[0], edge[1]), (start[0], grown[1]), color, width=1.5)
-        width, height = np.log(target_size / size)
-        _tag(ax, *edge, f"log w {width:+.2f}\nlog h {height:+.2f}", color)
+        _tag(ax, *edge, f"tw {tw:+.2f}\nth {th:+.2f}", color)
     return ax
 
 
@@ -456,7 +516,7 @@ def plot_keypoints(
         ValueError: another shape, or a joint number out of range.
 
     >>> ax = plot_keypoints(torch.full((1, 17, 3), 2.0), [(0, 1), (1, 2)])
-    >>> len(ax.lines[0:2])
+    >>> len(ax.lines)
     2
     >>> plt.close(ax.figure)
     """
@@ -540,6 +600,7 @@ def _label_texts(
         return [""] * count
     if not isinstance(labels, Tensor):
         return _each("labels", list(labels), count)
+    check_labels("labels", labels)
     check_shape("labels", labels, count)
     if names is None:
         raise ValueError("names: class numbers need the names of the classes")

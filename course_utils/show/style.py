@@ -6,6 +6,8 @@ import matplotlib
 from cycler import cycler
 from matplotlib.colors import to_rgb
 
+from course_utils.data.scenes import CLASS_NAMES
+
 # Okabe and Ito's colours first, then colours of Tol's muted set: told apart with any kind of colour vision.
 # Class 1 has the first colour. The order suits the scenes: four things, then sky, grass, water and tree.
 PALETTE = (
@@ -22,7 +24,7 @@ PALETTE = (
     "#DDCC77",  # sand
     "#332288",  # indigo
 )
-SCENE_CLASSES = ("cat", "dog", "car", "person", "sky", "grass", "water", "tree")  # classes 1 to 8
+SCENE_CLASSES = CLASS_NAMES[1:]
 BACKGROUND = "#9A9A9A"
 LINE_STYLES = ("-", "--", "-.", ":")
 HATCHES = ("", "///", "...", "\\\\\\", "xxx", "---", "ooo", "|||")
@@ -71,9 +73,7 @@ def use_course_style() -> None:
             "figure.max_open_warning": 0,
             "savefig.dpi": "figure",
             "savefig.facecolor": "white",
-            "font.family": [
-                "DejaVu Sans"
-            ],  # comes with matplotlib, so text is as wide on every machine
+            "font.family": ["DejaVu Sans"],  # comes with matplotlib: as wide on every machine
             "axes.facecolor": "white",
             "axes.spines.top": False,
             "axes.spines.right": False,

@@ -27,6 +27,7 @@ PUBLIC = {
 MAIN = [name for name in PUBLIC if not name.endswith("_loops")]
 LOOPS = [name for name in PUBLIC if name.endswith("_loops")]
 NEEDS_LOOPS = [
+    "masks.masks_to_boxes",
     "boxes.box_iou",
     "boxes.generalized_box_iou",
     "boxes.crop_and_resize",
