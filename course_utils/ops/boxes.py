@@ -16,18 +16,21 @@ from course_utils.core import (
 
 
 def _upcast(boxes: Tensor) -> Tensor:
-    """float16 and integers below 64 bits overflow when a width is multiplied by a height; go wider."""
+    """Room for areas, in which float16 and integers below 64 bits overflow; each column apart in memory.
+
+    All x1 side by side, then all y1: comparing every pair is many times faster so than four numbers a box.
+    """
     wider = (
         torch.promote_types(boxes.dtype, torch.float32)
         if boxes.is_floating_point()
         else torch.int64
     )
-    return boxes.to(wider)
+    return boxes.T.to(wider).contiguous().T
 
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:
-    """part / whole, and 0 where whole is 0 (never nan, also not in the gradient)."""
-    return torch.where(whole > 0, part, 0) / torch.where(whole > 0, whole, 1)
+    """part / whole, and 0 / 1 where both are 0 (never nan, also not in the gradient)."""
+    return part / torch.nn.functional.threshold(whole, 0, 1)
 
 
 def box_area(boxes: Real[Tensor, "n 4"]) -> Real[Tensor, " n"]:

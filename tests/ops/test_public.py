@@ -28,6 +28,8 @@ MAIN = [name for name in PUBLIC if not name.endswith("_loops")]
 LOOPS = [name for name in PUBLIC if name.endswith("_loops")]
 NEEDS_LOOPS = [
     "masks.masks_to_boxes",
+    "masks.crop_masks",
+    "masks.paste_masks",
     "boxes.box_iou",
     "boxes.generalized_box_iou",
     "boxes.crop_and_resize",
@@ -40,6 +42,18 @@ NEEDS_LOOPS = [
     "assignment.balanced_sample",
     "nms.nms",
     "nms.batched_nms",
+    "roi.bilinear_sample",
+    "roi.roi_pool",
+    "roi.roi_align",
+    "upsample.bed_of_nails",
+    "upsample.nearest",
+    "upsample.interpolation_matrix",
+    "upsample.bilinear",
+    "upsample.bicubic",
+    "upsample.max_pool_with_indices",
+    "upsample.max_unpool",
+    "conv.convolve",
+    "conv.transposed_convolve",
 ]
 
 
