@@ -1,13 +1,22 @@
 """Every check passes a right solution, says when nothing was attempted, and rejects each known mistake."""
 
 import importlib
+import itertools
+import math
 import pkgutil
 
 import pytest
 import torch
 
 import course_utils.exercises
-from course_utils.exercises import checking, overview, rcnn_training_targets
+from course_utils.exercises import (
+    checking,
+    overview,
+    rcnn_training_targets,
+    roi_align,
+    transposed_convolution,
+    upsampling,
+)
 from course_utils.exercises.checking import Case, check
 from course_utils.ops.box_coding import encode_boxes_loops
 from course_utils.ops.boxes import box_iou_loops
@@ -37,6 +46,48 @@ def targets_one_by_one(proposals, boxes, labels):
     return classes, targets
 
 
+def transposed_by_copies(image, kernel, stride, padding):
+    (height, width), (tall, broad) = image.shape, kernel.shape
+    output = torch.zeros((height - 1) * stride + tall, (width - 1) * stride + broad)
+    for i in range(height):
+        for j in range(width):
+            rows = slice(i * stride, i * stride + tall)
+            output[rows, j * stride : j * stride + broad] += image[i, j] * kernel
+    return output[padding : len(output) - padding, padding : output.shape[1] - padding]
+
+
+def linear_rows(inputs, outputs):
+    matrix = torch.zeros(outputs, inputs)
+    for i in range(outputs):
+        position = min(max((i + 0.5) * inputs / outputs - 0.5, 0.0), inputs - 1.0)
+        left = min(int(position), inputs - 1)
+        matrix[i, left] += 1 - (position - left)
+        matrix[i, min(left + 1, inputs - 1)] += position - left
+    return matrix
+
+
+def one_value_at_a_time(values, places, size):
+    larger = torch.zeros(size)
+    for value, place in zip(values.flatten(), places.flatten().tolist(), strict=True):
+        larger[place // size[1], place % size[1]] = value
+    return larger
+
+
+def align_by_points(features, part):
+    """RoIAlign of one part by the lecture's formula, point after point."""
+    return (gradient_by_points(part, *features.shape) * features).sum()
+
+
+def gradient_by_points(part, height, width):
+    x1, y1, x2, y2 = part.tolist()
+    gradient = torch.zeros(height, width)
+    for quarter_x, quarter_y in itertools.product((0.25, 0.75), repeat=2):
+        x, y = x1 + quarter_x * (x2 - x1) - 0.5, y1 + quarter_y * (y2 - y1) - 0.5
+        for i, j in itertools.product(range(height), range(width)):
+            gradient[i, j] += max(0, 1 - abs(x - j)) * max(0, 1 - abs(y - i)) / 4
+    return gradient
+
+
 RIGHT = {
     overview.check_instance_boxes: lambda instances: torch.cat(
         [masks_to_boxes_loops(instances[None] == n) for n in range(1, int(instances.max()) + 1)]
@@ -54,6 +105,44 @@ RIGHT = {
         truth[None], proposal[None]
     )[0],
     rcnn_training_targets.check_training_targets: lambda *arguments: targets_one_by_one(*arguments),
+    upsampling.check_repeat_pixels: lambda image, factor: torch.kron(
+        image, torch.ones(factor, factor)
+    ),
+    upsampling.check_linear_matrix: linear_rows,
+    upsampling.check_place_values: one_value_at_a_time,
+    upsampling.check_enlarge_labels: lambda scores, size: (
+        linear_rows(scores.shape[1], size[0]) @ scores @ linear_rows(scores.shape[2], size[1]).T
+    ).argmax(dim=0),
+    transposed_convolution.check_output_size: lambda size, kernel, *rest: (
+        len(transposed_by_copies(torch.ones(size, 1), torch.ones(kernel, 1), rest[0], 0))
+        - 2 * rest[1]
+        + rest[2]
+    ),
+    transposed_convolution.check_scatter: lambda signal, kernel, stride: transposed_by_copies(
+        signal[:, None], kernel[:, None], stride, 0
+    )[:, 0],
+    transposed_convolution.check_matrix: lambda kernel, size, stride: torch.tensor(
+        [
+            [0.0] * left + kernel.tolist() + [0.0] * (size - left - len(kernel))
+            for left in range(0, size - len(kernel) + 1, stride)
+        ]
+    ),
+    transposed_convolution.check_spread_and_convolve: transposed_by_copies,
+    roi_align.check_bilinear_weights: lambda x, y: torch.tensor(
+        [
+            max(0, 1 - abs(x - i)) * max(0, 1 - abs(y - j))
+            for j in (math.floor(y), math.floor(y) + 1)
+            for i in (math.floor(x), math.floor(x) + 1)
+        ]
+    ),
+    roi_align.check_snapping_offset: lambda box, stride: torch.tensor(
+        [
+            stride * (math.floor(edge / stride + 0.5) + (place > 1)) - edge
+            for place, edge in enumerate(box.tolist())
+        ]
+    ),
+    roi_align.check_align_one_bin: align_by_points,
+    roi_align.check_gradient_of_one_bin: gradient_by_points,
 }
 
 
