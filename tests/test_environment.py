@@ -352,9 +352,7 @@ def test_the_tested_set_lies_in_the_ranges_and_names_every_requirement():
 
 def test_every_import_comes_with_the_tested_set():
     known = constraints().keys() | {canonicalize_name(Requirement(one).name) for one in NO_DEPS}
-    known |= {
-        "triton"
-    }  # torch brings and pins it on Linux; course_utils.kernels does without elsewhere
+    known |= {"triton"}  # torch brings and pins it on Linux; elsewhere the kernels are not used
     own = {"course_utils", "tests", "tools"}
     providers = packages_distributions()
     for folder in own:
