@@ -1,6 +1,5 @@
 """The scenes: the same wherever they are drawn, and every answer agrees with every other."""
 
-import jaxtyping
 import pytest
 import torch
 
@@ -28,14 +27,6 @@ PINNED_CAPTIONS = (
 @pytest.fixture(scope="module")
 def scenes() -> Scenes:
     return make_scenes(range(200))
-
-
-@pytest.fixture
-def our_own_checks():
-    """Without the type checker of the tests, which would speak first."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def assert_same(one: Scenes, other: Scenes) -> None:
@@ -236,7 +227,7 @@ def test_scenes_have_not_changed_by_accident(scenes):
     assert scenes.captions[1] == PINNED_CAPTIONS
 
 
-@pytest.mark.usefixtures("our_own_checks")
+@pytest.mark.usefixtures("as_student")
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
@@ -255,7 +246,7 @@ def test_wrong_indices(arguments, error, message):
         make_scenes(*arguments)
 
 
-@pytest.mark.usefixtures("our_own_checks")
+@pytest.mark.usefixtures("as_student")
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [

@@ -8,7 +8,6 @@ import subprocess
 import sys
 
 import ipywidgets
-import jaxtyping
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
@@ -43,14 +42,6 @@ def published(monkeypatch):
             module, "publish", lambda data, metadata=None: outputs.append((data, metadata))
         )
     return outputs
-
-
-@pytest.fixture
-def unchecked():
-    """Our own messages, not those of the shape checker that the tests run under."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture
@@ -293,7 +284,7 @@ def test_keypoints_leave_out_absent_joints_and_dash_hidden_bones(ax):
     assert [len(joints.get_offsets()) for joints in ax.collections] == [1, 2]
 
 
-@pytest.mark.usefixtures("unchecked")
+@pytest.mark.usefixtures("as_student")
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -378,7 +369,7 @@ def test_figure_is_displayed_once_with_its_description(published):
 
 
 @pytest.mark.parametrize("alt", ["", "  ", None])
-@pytest.mark.usefixtures("unchecked")
+@pytest.mark.usefixtures("as_student")
 def test_figure_without_description_is_refused(ax, alt):
     with pytest.raises(ValueError, match="alt: "):
         show.figure(ax, alt)
@@ -477,7 +468,7 @@ def test_source_of_several_and_of_classes(published):
     assert text.endswith('class Box:\n    """A box."""\n\n    side = """not a\n    docstring"""')
 
 
-@pytest.mark.usefixtures("unchecked")
+@pytest.mark.usefixtures("as_student")
 @pytest.mark.parametrize(
     ("function", "message"),
     [
@@ -585,7 +576,7 @@ def test_controls_take_the_form_that_suits_them():
     assert 'alt="Nothing (count 2, side 16, grid yes, more yes)"' in box.children[-1].value
 
 
-@pytest.mark.usefixtures("unchecked")
+@pytest.mark.usefixtures("as_student")
 @pytest.mark.parametrize(
     ("alt", "controls", "error", "message"),
     [

@@ -220,9 +220,8 @@ def paint_landscape(
     x = ((torch.arange(width, device=device) + 0.5) / height)[None, None, :]
     y = ((torch.arange(height, device=device) + 0.5) / height)[None, :, None]
     horizon = land.horizon[:, None, None]
-    skies = torch.stack([palette(*sky, device=device) for sky in SKIES])[land.sky][
-        ..., None, None
-    ]  # [b, 3, 3, 1, 1]
+    skies = torch.stack([palette(*sky, device=device) for sky in SKIES])
+    skies = skies[land.sky][..., None, None]  # [b, 3, 3, 1, 1]
     top, low = skies[:, 0], skies[:, 1]
     meadows = torch.stack([palette(*meadow, device=device) for meadow in MEADOWS])[land.meadow][
         ..., None, None
@@ -272,9 +271,8 @@ def paint_landscape(
             ridge = ridge - tall * flat / (1 + off * off)
         over(picture, (far + (low - far) * haze) * (1 + patches[:, None]), cover(ridge - y))
         classes.masked_fill_(ridge < y, GRASS)
-    crown_x, crown_y, radius = land.crowns.permute(2, 1, 0)[
-        ..., None, None
-    ]  # each [crowns, b, 1, 1]
+    crowns = land.crowns.permute(2, 1, 0)[..., None, None]
+    crown_x, crown_y, radius = crowns  # [crowns, b, 1, 1] each
     rise = (radius * radius - (x - crown_x) * (x - crown_x)).clamp_(min=0).sqrt_()
     wood_top = horizon - torch.where(rise > 0, crown_y + rise * 1.2, rise).amax(dim=0)
     wood = palette(*WOODS, device=device)[land.wood][..., None, None]

@@ -292,9 +292,8 @@ def convolve(
             for tap, step, count, stride in zip((i, j), dilation, places, stride)
         )
         below.append(pixels[:, rows, columns])
-    patches = torch.stack(below, dim=3).unflatten(
-        4, (groups, -1)
-    )  # [b, oh, ow, kh * kw, groups, c]
+    patches = torch.stack(below, dim=3)
+    patches = patches.unflatten(4, (groups, -1))  # [b, oh, ow, kh * kw, groups, c]
     filters = weight.flatten(2).unflatten(0, (groups, -1))  # [groups, o, c, kh * kw]
     output = torch.einsum("byxtgc,goct->byxgo", patches, filters).flatten(3)
     return (output if bias is None else output + bias).permute(0, 3, 1, 2)
@@ -457,9 +456,8 @@ def transposed_convolve(
     filters[:, :, : reach[0] : dilation[0], : reach[1] : dilation[1]] = weight
     # Dealt out by remainder: ordinary filters (flipped), a set of output channels for each remainder.
     filters = filters.unflatten(3, (-1, stride[1])).unflatten(2, (-1, stride[0]))
-    filters = filters.unflatten(
-        0, (groups, -1)
-    )  # [groups, c, o, taps, remainders, taps, remainders]
+    # [groups, c, o, taps, remainders, taps, remainders]
+    filters = filters.unflatten(0, (groups, -1))
     filters = filters.permute(0, 4, 6, 2, 1, 3, 5).flatten(0, 3).flip(2, 3)
     pieces = convolve(input, filters, padding=(taps[0] - 1, taps[1] - 1), groups=groups)
     # Interleave: pixel p of remainder r is pixel p * stride + r of the output.

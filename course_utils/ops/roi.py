@@ -283,9 +283,8 @@ def _axis_weights(
     samples = int(max(grid.flatten().tolist(), default=1)) if adaptive else sampling_ratio
     number = torch.arange(bins, device=start.device)[:, None]
     step = torch.arange(0.5, samples, dtype=start.dtype, device=start.device)
-    position = (
-        start[:, None, None] + number * bin_size + step * bin_size / grid
-    )  # [k, bins, samples]
+    bin_start = start[:, None, None] + number * bin_size
+    position = bin_start + step * bin_size / grid  # [k, bins, samples]
 
     inside = (position >= -1) & (position <= size)
     position = position.clamp(0, size - 1)

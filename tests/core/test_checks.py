@@ -2,7 +2,6 @@
 
 import math
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -17,13 +16,7 @@ from course_utils.core import (
     check_size,
 )
 
-
-@pytest.fixture(autouse=True)
-def as_student():
-    """Switch the tests' type hook off: students run without it, and meet the checks' own messages."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+pytestmark = pytest.mark.usefixtures("as_student")
 
 
 def message_of(error, check, *arguments, **named):

@@ -5,20 +5,11 @@ import random
 import subprocess
 import sys
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
 
 from course_utils import core
-
-
-@pytest.fixture
-def as_student():
-    """Switch the tests' type hook off: students run without it, and meet the functions' own messages."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def test_void_is_what_the_data_sets_use():

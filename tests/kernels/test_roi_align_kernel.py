@@ -10,7 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jaxtyping
 import pytest
 import torch
 from torchvision import ops as tv
@@ -257,14 +256,6 @@ def test_without_triton_it_can_be_imported_and_says_so_when_called(monkeypatch):
     spec.loader.exec_module(without)
     with pytest.raises(RuntimeError, match=r"^roi_align: this kernel needs Triton, which is not"):
         without.roi_align(torch.zeros(1, 1, 2, 2), torch.zeros(0, 5), 2)
-
-
-@pytest.fixture
-def as_student():
-    """Switch the tests' type hook off: students run without it, and meet the function's own messages."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 image = torch.zeros(2, 3, 4, 4)

@@ -1,6 +1,5 @@
 """What the tests of course_utils.ops share: devices, awkward boxes, and messages as a student meets them."""
 
-import jaxtyping
 import pytest
 import torch
 
@@ -78,11 +77,3 @@ def box_pair(request, device) -> tuple[torch.Tensor, torch.Tensor]:
     """Two sets of boxes of one type: every awkward case in every type that can hold it."""
     pair, dtype = request.param
     return tuple(torch.tensor(boxes, dtype=dtype, device=device).reshape(-1, 4) for boxes in pair)
-
-
-@pytest.fixture
-def as_student():
-    """Switch the tests' type hook off: students run without it, and meet the functions' own messages."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
