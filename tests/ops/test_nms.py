@@ -65,6 +65,13 @@ def test_nms_equals_d2l(seed):
         )
 
 
+def test_far_from_the_origin_where_float32_has_steps_of_a_sixteenth():
+    boxes = 1e6 + torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.6875, 0.0, 1.0, 1.0]])  # IoU 0.3125
+    scores = torch.tensor([0.9, 0.8])
+    for threshold in (0.3, 0.31, 0.32):
+        assert nms(boxes, scores, threshold).tolist() == tv.nms(boxes, scores, threshold).tolist()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("tenths", range(11))
 def test_iou_exactly_at_the_threshold(device, dtype, tenths):
