@@ -576,6 +576,21 @@ def test_controls_take_the_form_that_suits_them():
     assert 'alt="Nothing (count 2, side 16, grid yes, more yes)"' in box.children[-1].value
 
 
+def test_a_range_is_played_or_stepped_through_by_hand():
+    def squares(step):
+        return plt.figure(figsize=(step, 1))
+
+    row, picture = widgets.assemble(squares, "Squares.", {"step": range(1, 6, 2)}).children
+    play, slider = row.children
+    assert isinstance(play, ipywidgets.Play) and slider.description == "step"
+    for part in (play, slider):
+        assert (part.min, part.max, part.step, part.value) == (1, 5, 2, 1)
+    play.value = 3
+    assert slider.value == 3 and "(step 3)" in picture.value
+    slider.value = 5
+    assert play.value == 5 and "(step 5)" in picture.value
+
+
 @pytest.mark.usefixtures("as_student")
 @pytest.mark.parametrize(
     ("alt", "controls", "error", "message"),
@@ -584,6 +599,8 @@ def test_controls_take_the_form_that_suits_them():
         ("A bar.", {}, TypeError, "controls: "),
         ("A bar.", {"high_threshold": (0.0, 1.0, 0.1)}, TypeError, "high_threshold: expected"),
         ("A bar.", {"high_threshold": []}, TypeError, "high_threshold: expected"),
+        ("A bar.", {"high_threshold": range(3, 4)}, TypeError, "high_threshold: .*range of two"),
+        ("A bar.", {"high_threshold": range(4, 1, -1)}, ValueError, "high_threshold: .*step"),
         ("A bar.", {"high_threshold": (0.0, 1.0, 0.1, 2.0)}, ValueError, "high_threshold: .*start"),
         ("A bar.", {"high_threshold": (0.0, 1.0, 0.0, 0.5)}, ValueError, "high_threshold: .*step"),
     ],

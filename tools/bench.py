@@ -3,17 +3,19 @@
 Figures are of the machine named at the top of the page: other machines differ.
 """
 
+import itertools
 import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.profiler import ProfilerActivity, profile
 from torchvision import ops as vision
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
@@ -23,6 +25,7 @@ from course_utils.ops.conv import (
     bilinear_kernel,
     bilinear_transposed_convolve,
     transposed_convolve,
+    transposed_convolve_by_interleaving,
 )
 from course_utils.ops.masks import crop_masks, paste_masks
 from course_utils.ops.nms import nms
@@ -195,14 +198,19 @@ def cases(device: str) -> Iterator[Case]:
         lambda input: functional.max_unpool2d(input, indices, 2),
         (pooled,),
     )
-    weight = torch.rand(256, 256, 2, 2, device=device)
-    yield Case(
-        "transposed_convolve 2 x 2, stride 2, 16 x 256 x 14 x 14",
-        "1",
-        lambda input, weight: transposed_convolve(input, weight, stride=2),
-        lambda input, weight: functional.conv_transpose2d(input, weight, stride=2),
-        (torch.rand(16, 256, 14, 14, device=device), weight),
-    )
+    for side in (2, 4):
+        weight = torch.rand(256, 256, side, side, device=device)
+        for wanted, ours in (
+            ("1", transposed_convolve),
+            ("-", transposed_convolve_by_interleaving),
+        ):
+            yield Case(
+                f"{ours.__name__} {side} x {side}, stride 2, 16 x 256 x 14 x 14",
+                wanted,
+                lambda input, weight, ours=ours: ours(input, weight, stride=2),
+                lambda input, weight: functional.conv_transpose2d(input, weight, stride=2),
+                (torch.rand(16, 256, 14, 14, device=device), weight),
+            )
     kernel = bilinear_kernel(21, 64).to(device)
     yield Case(
         "bilinear transposed convolution of FCN-32s, 21 channels, 16 -> 512",
@@ -214,28 +222,48 @@ def cases(device: str) -> Iterator[Case]:
 
 
 def compare(case: Case, device: str) -> str:
-    """The case's ratios as cells of a table: forward, backward and, on CUDA, peak memory."""
+    """The case's ratios as cells of a table: forward, backward and peak memory of both together."""
     inputs = [input.detach().requires_grad_(case.backward) for input in case.inputs]
     steps = case.library, case.ours
-    forward, backward, memory = ([], []), ([], []), [0, 0]
+
+    def run(step: Callable[..., Tensor]) -> tuple[float, float]:
+        """Seconds forward and, where there is one, backward."""
+        start = now(device)
+        output = step(*inputs)
+        middle = now(device)
+        if case.backward:
+            torch.autograd.grad(output, inputs, torch.ones_like(output))
+        return middle - start, now(device) - middle
+
+    seconds = [], []
     stop = time.perf_counter() + 3
-    while len(forward[0]) < 4 or (time.perf_counter() < stop and len(forward[0]) < 40):
-        for step, ahead, back, which in zip(steps, forward, backward, range(2)):
-            if device == "cuda":
-                torch.cuda.reset_peak_memory_stats()
-                memory[which] = -torch.cuda.memory_allocated()
-            start = now(device)
-            output = step(*inputs)
-            ahead.append(now(device) - start)
-            if case.backward:
-                gradient = torch.ones_like(output)
-                start = now(device)
-                torch.autograd.grad(output, inputs, gradient)
-                back.append(now(device) - start)
-            if device == "cuda":
-                memory[which] += torch.cuda.max_memory_allocated()
-    cells = [ratio(*forward), ratio(*backward) if case.backward else "-"]
-    return " | ".join([*cells, f"{memory[0] / memory[1]:.1f}"] if device == "cuda" else cells)
+    while len(seconds[0]) < 4 or (time.perf_counter() < stop and len(seconds[0]) < 40):
+        for step, times in zip(steps, seconds):
+            times.append(run(step))
+    library, ours = (peak_bytes(lambda step=step: run(step), device) for step in steps)
+    (forward, backward), (our_forward, our_backward) = (zip(*times[1:]) for times in seconds)
+    cells = [
+        ratio(forward, our_forward),
+        ratio(backward, our_backward) if case.backward else "-",
+        f"{library / ours:.1f}",
+    ]
+    return " | ".join(cells)
+
+
+def peak_bytes(task: Callable[[], object], device: str) -> int:
+    """The most memory that the task held at a time, beside what was there before it."""
+    if device == "cuda":
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        task()
+        return torch.cuda.max_memory_allocated() - before
+    with profile(
+        activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True
+    ) as watched:
+        task()
+    events = [e for e in watched.profiler.kineto_results.events() if e.name() == "[memory]"]
+    events.sort(key=lambda event: event.start_ns())
+    return max(itertools.accumulate(event.nbytes() for event in events))
 
 
 def now(device: str) -> float:
@@ -245,21 +273,23 @@ def now(device: str) -> float:
     return time.perf_counter()
 
 
-def ratio(library: list[float], ours: list[float]) -> str:
-    """The median time of the library over ours; the first run warms up and is left out."""
-    return f"{statistics.median(library[1:]) / statistics.median(ours[1:]):.1f}"
+def ratio(library: Sequence[float], ours: Sequence[float]) -> str:
+    """The median time of the library over ours."""
+    return f"{statistics.median(library) / statistics.median(ours):.1f}"
 
 
 def measure_operators() -> list[str]:
     """Each operator against its namesake in torch or torchvision, on the CPU and, if there is one, CUDA."""
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-    headings = ["operator", "wanted", "CPU forward", "CPU backward"]
-    headings += ["CUDA forward", "CUDA backward", "CUDA memory"] * (len(devices) - 1)
+    headings = ["operator", "wanted"]
+    headings += [
+        f"{d.upper()} {what}" for d in devices for what in ("forward", "backward", "memory")
+    ]
     lines = [
         "## Operators",
         "",
         "How many times faster than the function of the same name in torch or torchvision: its time divided "
-        "by ours (and its peak memory by ours). Above 1 ours is faster, below 1 it is slower. Same input, "
+        "by ours; its peak memory by ours. Above 1 ours is the better one, below 1 the library. Same input, "
         "same process, one CPU thread, turn by turn, medians. Wanted: forward / backward on the CPU.",
         "",
         f"| {' | '.join(headings)} |",

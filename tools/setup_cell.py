@@ -15,8 +15,8 @@ if importlib.util.find_spec("course_utils") is None:
     there = {found.name: found.version for found in distributions()}
     kept = [f"{n}=={v}" for n, v in there.items() if n in ("torch", "torchvision", "numpy")]
     course = "{repository}"
-    beside = ["--no-deps", "{no_deps}"]
-    for packages in ([f"{course}/archive/refs/heads/main.zip", *kept], beside):
+    beside = ["{no_deps}"]
+    for packages in ([f"{course}/archive/refs/heads/main.zip", *kept], ["--no-deps", *beside]):
         if (done := subprocess.run([*pip, *packages], capture_output=True, text=True)).returncode:
             reason = done.stderr.strip().rpartition("\n")[2]
             needs = "make sure of a network and of Python 3.11 or newer, then run this cell again"

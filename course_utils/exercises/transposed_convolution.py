@@ -18,6 +18,9 @@ def check_output_size(student: Callable) -> Verdict:
     cases = [
         Case("one pixel", (1, 3, 2, 0, 0), "One copy of the filter: 3 pixels."),
         Case("the lecture's 2 pixels", (2, 3, 2, 0, 0), "The second copy starts 2 further on: 5."),
+        Case(
+            "a filter of one", (3, 1, 2, 0, 0), "Copies at 0, 2 and 4, and nothing after the last."
+        ),
         Case("trimmed on both sides", (4, 4, 2, 1, 0), "Padding is trimmed from both ends."),
         Case("the lecture's 2 to 4", (2, 3, 2, 1, 1), "5, less 2 times 1, and 1 given back."),
         Case("stride 1", (7, 5, 1, 2, 0), "With this padding the size stays."),
@@ -33,10 +36,19 @@ def _scatter(signal: Tensor, kernel: Tensor, stride: int) -> Tensor:
 def check_scatter(student: Callable) -> Verdict:
     """Check `student(signal [n], kernel [k], stride) -> [(n - 1) * stride + k]`, nothing trimmed."""
     two, kernel = torch.tensor([2.0, 3.0]), torch.tensor([1.0, 10.0, 100.0])
+    four = torch.tensor([1.0, 2.0, 3.0, 4.0])
     cases = [
-        Case("one number", (two[:1], kernel, 2), "The output is the kernel, times the number."),
-        Case("the lecture's example", (two, kernel, 2), "Where two copies meet, they are added."),
-        Case("stride 1", (torch.tensor([1.0, 2.0, 3.0, 4.0]), kernel, 1), "Copy i starts at i."),
+        Case(
+            "one number",
+            (torch.tensor([2.5]), kernel, 2),
+            "The output is the filter, times the number.",
+        ),
+        Case(
+            "the lecture's example",
+            (two, kernel, 2),
+            "Copy i starts at i * stride. Where two copies meet, they are added.",
+        ),
+        Case("stride 1", (four, kernel, 1), "Copy i starts at i: up to three copies meet."),
         Case("stride 3", (two, kernel, 3), "The copies lie side by side: nothing is added."),
         Case("a gap", (two, kernel[:2], 4), "Between the copies stay zeros; after the last, none."),
     ]
@@ -54,11 +66,13 @@ def check_matrix(student: Callable) -> Verdict:
     """
     kernel = torch.tensor([5.0, 6.0, 7.0])
     cases = [
-        Case("the kernel fits once", (kernel, 3, 1), "One row: the kernel."),
-        Case("the lecture's X", (kernel, 6, 1), "Each row is the kernel, one step further right."),
-        Case("the lecture's X at stride 2", (kernel, 6, 2), "Every other row of the one before."),
-        Case("two left over", (kernel[:2], 7, 3), "The last column may stay empty."),
-        Case("a kernel of one", (kernel[:1], 4, 2), "Each row picks one number."),
+        Case("a filter that fits once", (kernel, 3, 1), "One row: the filter, as it stands."),
+        Case(
+            "the lecture's X", (kernel, 6, 1), "Each row has the filter one column further right."
+        ),
+        Case("the lecture's X at stride 2", (kernel, 6, 2), "Rows 0 and 2 of the X at stride 1."),
+        Case("two left over", (kernel[:2], 7, 3), "The filter fits twice; two columns stay empty."),
+        Case("a filter of one", (kernel[:1], 4, 2), "Each row picks one number."),
     ]
     return check(student, _matrix, cases)
 
@@ -82,15 +96,18 @@ def check_spread_and_convolve(student: Callable) -> Verdict:
         Case(
             "one pixel of 1",
             (image[:1, :1], kernel, 1, 0),
-            "The output is the kernel: a convolution reads it backwards, so turn it around first.",
+            "A border of zeros as wide as the filter less 1 lets every weight meet the pixel. The output is "
+            "the filter itself, so turn it around first, in both axes.",
         ),
         Case(
             "the lecture's 2 x 2 to 5 x 5",
             (image, kernel, 2, 0),
-            "A row and a column of zeros between the pixels, none after the last; then a border of zeros.",
+            "One row and one column of zeros between the pixels, none after the last; then the border.",
         ),
         Case(
-            "the same, trimmed", (image, kernel, 2, 1), "The more padding, the smaller the border."
+            "the same, trimmed",
+            (image, kernel, 2, 1),
+            "Each pixel of padding takes one off the border.",
         ),
         Case("stride 1", (wide, kernel, 1, 1), "No zeros between the pixels, and one all round."),
         Case(
@@ -98,6 +115,14 @@ def check_spread_and_convolve(student: Callable) -> Verdict:
         ),
     ]
     return check(student, _spread_and_convolve, cases)
+
+
+def _stamp_over(signal: Tensor, kernel: Tensor, stride: int) -> Tensor:
+    """Copies that replace what is there instead of adding to it, a wrong solution."""
+    output = torch.zeros((len(signal) - 1) * stride + len(kernel))
+    for i, value in enumerate(signal):
+        output[i * stride : i * stride + len(kernel)] = value * kernel
+    return output
 
 
 def _spread_and_forget(
@@ -119,8 +144,8 @@ def _spread_and_forget(
     border = border.get(what, len(kernel) - 1 - padding)
     turns = {"kernel not turned": (), "turned in one axis": (1,)}.get(what, (0, 1))
     spread = F.pad(spread, (border,) * 4)
-    spread = F.pad(spread, (0, max(0, len(kernel) - spread.shape[1])))
-    spread = F.pad(spread, (0, 0, 0, max(0, len(kernel) - spread.shape[0])))
+    missing = [max(0, len(kernel) - length) for length in spread.shape]  # room for conv2d
+    spread = F.pad(spread, (0, missing[1], 0, missing[0]))
     return F.conv2d(spread[None, None], kernel.flip(turns)[None, None])[0, 0]
 
 
@@ -142,6 +167,9 @@ WRONG_SOLUTIONS = {
         "output padding on both sides": lambda size, kernel, stride, padding, output_padding: (
             _output_size(size, kernel, stride, padding, 2 * output_padding)
         ),
+        "a gap after the last copy": lambda size, kernel, stride, padding, output_padding: (
+            _output_size(size, max(kernel, stride), stride, padding, output_padding)
+        ),
         "stride ignored": lambda size, kernel, stride, padding, output_padding: _output_size(
             size, kernel, 1, padding, output_padding
         ),
@@ -151,15 +179,12 @@ WRONG_SOLUTIONS = {
         "always zero": lambda size, kernel, stride, padding, output_padding: 0,
     },
     check_scatter: {
-        "the last copy wins": lambda signal, kernel, stride: torch.stack(
-            [
-                signal[i] * kernel[place - i * stride]
-                if place - i * stride < len(kernel)
-                else torch.tensor(0.0)
-                for place in range((len(signal) - 1) * stride + len(kernel))
-                for i in [min(place // stride, len(signal) - 1)]
-            ]
+        "the last copy wins": _stamp_over,
+        "averaged where copies meet": lambda signal, kernel, stride: (
+            _scatter(signal, kernel, stride)
+            / _scatter(torch.ones_like(signal), torch.ones_like(kernel), stride).clamp(min=1)
         ),
+        "whole numbers only": lambda signal, kernel, stride: _scatter(signal, kernel, stride).int(),
         "kernel backwards": lambda signal, kernel, stride: _scatter(signal, kernel.flip(0), stride),
         "signal backwards": lambda signal, kernel, stride: _scatter(signal.flip(0), kernel, stride),
         "stride ignored": lambda signal, kernel, stride: _scatter(signal, kernel, 1),

@@ -19,7 +19,11 @@ def _repeat(image: Tensor, factor: int) -> Tensor:
 def check_repeat_pixels(student: Callable) -> Verdict:
     """Check `student(image [h, w], factor) -> larger [h * factor, w * factor]`: nearest neighbour."""
     cases = [
-        Case("the lecture's four numbers, twice as large", (FOUR, 2), "1 1 2 2 in two rows."),
+        Case(
+            "the lecture's four numbers, twice as large",
+            (FOUR, 2),
+            "1 1 2 2, in two rows; then 3 3 4 4.",
+        ),
         Case("two rows of three, three times as large", (WIDE, 3), "Use `factor`, not 2."),
         Case("a factor of 1", (WIDE, 1), "Nothing changes."),
         Case("one pixel", (FOUR[:1, :1], 2), "Four times the same number."),
@@ -35,11 +39,23 @@ def _linear_matrix(inputs: int, outputs: int, align_corners: bool = False) -> Te
 def check_linear_matrix(student: Callable) -> Verdict:
     """Check `student(inputs, outputs) -> matrix [outputs, inputs]`: linear interpolation, half pixels."""
     cases = [
-        Case("2 pixels made 4", (2, 4), "The lecture's rows: 1 0, then 3/4 1/4, 1/4 3/4, 0 1."),
-        Case("3 pixels left as they are", (3, 3), "Each looks at itself: ones on the diagonal."),
-        Case("3 pixels made 9", (3, 9), "Output i looks at (i + 0.5) * inputs / outputs - 0.5."),
-        Case("3 pixels made 5", (3, 5), "The factor is no whole number: divide the sizes."),
-        Case("1 pixel made 3", (1, 3), "Stop at the border: it is all there is."),
+        Case(
+            "3 pixels left as they are",
+            (3, 3),
+            "Each looks at itself, with weight 1 - distance: ones on the diagonal.",
+        ),
+        Case(
+            "1 pixel made 3",
+            (1, 3),
+            "A row for each output pixel. Whoever looks beyond the border gets the border pixel whole.",
+        ),
+        Case("2 pixels made 4", (2, 4), "Output i looks at (i + 0.5) * inputs / outputs - 0.5."),
+        Case(
+            "3 pixels made 5", (3, 5), "The ratio of the sizes is no whole number: divide with /."
+        ),
+        Case(
+            "6 pixels made 4", (6, 4), "Shrinking follows the same rule: two weights in each row."
+        ),
     ]
     return check(student, _linear_matrix, cases)
 
@@ -64,7 +80,11 @@ def check_place_values(student: Callable) -> Verdict:
             (WIDE, wide, (4, 6)),
             "Place p is row p // width, column p % width, with the output's width.",
         ),
-        Case("negative numbers", (-FOUR, lecture, (4, 4)), "Write the value, whatever its sign."),
+        Case(
+            "negative numbers and fractions",
+            (-FOUR / 4, lecture, (4, 4)),
+            "Write the value as it is, whatever its sign; 0 only where there is none.",
+        ),
         Case(
             "a row and a column left over by the pooling",
             (FOUR, torch.tensor([[0, 3], [16, 18]]), (5, 5)),
@@ -85,14 +105,24 @@ def check_enlarge_labels(student: Callable) -> Verdict:
     generator = torch.Generator().manual_seed(0)
     several = torch.randn(4, 3, 4, generator=generator)
     cases = [
-        Case("one pixel, two classes", (edge[:2, :, :1], (2, 3)), "The same class everywhere."),
+        Case(
+            "one pixel, two classes",
+            (edge[:2, :, :1], (2, 3)),
+            "A map [height, width] with the better class everywhere.",
+        ),
         Case(
             "a sure pixel beside an unsure one",
             (edge, (2, 8)),
-            "Enlarge the scores first: the sure class reaches further.",
+            "Enlarge the scores first (align_corners=False): the sure class reaches further.",
         ),
-        Case("four classes, another shape", (several, (9, 8)), "`size` is (height, width)."),
-        Case("four classes, made smaller", (several, (2, 3)), "Any size is allowed."),
+        Case(
+            "four classes, another shape",
+            (several, (9, 8)),
+            "Bilinear, of the scores as they are: no softmax before it, no bicubic.",
+        ),
+        Case(
+            "four classes, made smaller", (several, (2, 3)), "Bilinear here too, without antialias."
+        ),
     ]
     return check(student, _label_map, cases)
 
@@ -136,6 +166,14 @@ WRONG_SOLUTIONS = {
                 torch.zeros(outputs % inputs, inputs),
             ]
         ),
+        "antialias": lambda inputs, outputs: (
+            interpolate(
+                torch.eye(inputs)[None, None],
+                size=(inputs, outputs),
+                mode="bilinear",
+                antialias=True,
+            )[0, 0].T
+        ),
         "always zero": lambda inputs, outputs: torch.zeros(outputs, inputs),
     },
     check_place_values: {
@@ -156,6 +194,7 @@ WRONG_SOLUTIONS = {
         "only positive numbers": lambda values, places, size: _unpool(
             values.clamp(min=0), places, size
         ),
+        "whole numbers only": lambda values, places, size: _unpool(values.trunc(), places, size),
         "always twice as large": lambda values, places, size: _unpool(
             values, places.clamp(max=4 * values.numel() - 1), tuple(2 * n for n in values.shape)
         ),
@@ -176,6 +215,12 @@ WRONG_SOLUTIONS = {
         "align_corners": lambda scores, size: _label_map(scores, size, True),
         "axes swapped": lambda scores, size: _label_map(scores, (size[1], size[0])),
         "probabilities": lambda scores, size: _label_map(scores.softmax(dim=0), size),
+        "bicubic": lambda scores, size: interpolate(scores[None], size=size, mode="bicubic")[
+            0
+        ].argmax(dim=0),
+        "antialias": lambda scores, size: interpolate(
+            scores[None], size=size, mode="bilinear", antialias=True
+        )[0].argmax(dim=0),
         "the smallest score": lambda scores, size: _label_map(-scores, size),
         "scores returned": lambda scores, size: interpolate(
             scores[None], size=size, mode="bilinear"

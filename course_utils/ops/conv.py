@@ -399,11 +399,9 @@ def transposed_convolve(
 ) -> Float[Tensor, "b o oh ow"]:
     """Upsample with a learnable filter: every pixel puts down a copy of it, and copies add where they meet.
 
-    Output pixel `y * stride + i` gets pixel y times tap i. So the output pixels of one remainder modulo the
-    stride see only every stride-th tap: they are an ordinary convolution with a small filter. All stride *
-    stride of these are computed at once, by `convolve` at stride 1, and then interleaved. This reads no
-    zeros that bed of nails would insert, and needs no sums in memory. On a CPU it keeps up with torch where
-    copies only touch (kernel 2, stride 2); where they overlap (kernel 4, stride 2), torch's own is faster.
+    `transposed_convolve_loops` is that sentence as code; `_by_matrix`, `_by_zero_insertion` and
+    `_by_interleaving` are three more views of the same sum. This one is torch's, for training: it only lays
+    the channels last in memory, where torch is fastest.
 
     Args:
         input: the images or feature maps.
@@ -427,9 +425,8 @@ def transposed_convolve(
             below the stride or the dilation, a padding that leaves nothing, a stride or dilation below 1,
             tensors on different devices.
 
-    Source: lecture, learnable upsampling; D2L 14.10; Shi et al., "Is the deconvolution layer the same as a
-    convolutional layer?", 2016, for the interleaving. Same as `torch.nn.functional.conv_transpose2d` for
-    a batch of images.
+    Source: lecture, learnable upsampling; D2L 14.10. Same as `torch.nn.functional.conv_transpose2d` for a
+    batch of images.
 
     A 3 x 3 filter at stride 2: four copies, which overlap by one row and one column.
 
@@ -446,26 +443,11 @@ def transposed_convolve(
               [ 3.,  7.,  4.,  4.],
               [ 3.,  7.,  4.,  4.]]]])
     """
-    stride, padding, extra, dilation, size = _check_transposed(
+    stride, padding, extra, dilation, _ = _check_transposed(
         input, weight, bias, stride, padding, output_padding, groups, dilation
     )
-    # The filter with zeros between its taps (dilation) and behind them (to a whole number of strides).
-    reach = _reach(weight.shape[2:], dilation)
-    taps = [-(-(length + more) // step) for length, more, step in zip(reach, extra, stride)]
-    filters = weight.new_zeros(*weight.shape[:2], taps[0] * stride[0], taps[1] * stride[1])
-    filters[:, :, : reach[0] : dilation[0], : reach[1] : dilation[1]] = weight
-    # Dealt out by remainder: ordinary filters (flipped), a set of output channels for each remainder.
-    filters = filters.unflatten(3, (-1, stride[1])).unflatten(2, (-1, stride[0]))
-    # [groups, c, o, taps, remainders, taps, remainders]
-    filters = filters.unflatten(0, (groups, -1))
-    filters = filters.permute(0, 4, 6, 2, 1, 3, 5).flatten(0, 3).flip(2, 3)
-    pieces = convolve(input, filters, padding=(taps[0] - 1, taps[1] - 1), groups=groups)
-    # Interleave: pixel p of remainder r is pixel p * stride + r of the output.
-    pieces = pieces.unflatten(1, (groups, *stride, -1)).permute(0, 5, 2, 6, 3, 1, 4)
-    output = pieces.flatten(5).flatten(3, 4).flatten(1, 2)  # [b, rows, columns, o]
-    top, left = padding
-    output = output[:, top : top + size[0], left : left + size[1]]
-    return (output if bias is None else output + bias).permute(0, 3, 1, 2)
+    input, weight = (x.contiguous(memory_format=torch.channels_last) for x in (input, weight))
+    return F.conv_transpose2d(input, weight, bias, stride, padding, extra, groups, dilation)
 
 
 def transposed_convolve_by_matrix(
@@ -577,6 +559,68 @@ def transposed_convolve_by_zero_insertion(
     nails = F.pad(nails, (left, left + extra[1], top, top + extra[0]))
     filters = weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1).flip(2, 3)
     return convolve(nails, filters, bias, dilation=dilation, groups=groups)
+
+
+def transposed_convolve_by_interleaving(
+    input: Float[Tensor, "b c h w"],
+    weight: Float[Tensor, "c o_group kh kw"],
+    bias: Float[Tensor, " o"] | None = None,
+    stride: int | Pair = 1,
+    padding: int | Pair = 0,
+    output_padding: int | Pair = 0,
+    groups: int = 1,
+    dilation: int | Pair = 1,
+) -> Float[Tensor, "b o oh ow"]:
+    """`transposed_convolve` as stride * stride small convolutions, whose outputs are shuffled together.
+
+    Output pixel `y * stride + i` gets pixel y times tap i. So the output pixels of one remainder modulo the
+    stride see only every stride-th tap: they are an ordinary convolution with a small filter. All stride *
+    stride of these are computed at once, by `convolve` at stride 1, and then interleaved. This reads no
+    zeros that bed of nails would insert, and needs no sums in memory.
+
+    Args:
+        input: as in `transposed_convolve`.
+        weight: as there.
+        bias: as there.
+        stride: as there.
+        padding: as there.
+        output_padding: as there.
+        groups: as there.
+        dilation: as there.
+
+    Returns:
+        The same numbers.
+
+    Raises:
+        TypeError: as there.
+        ValueError: as there.
+
+    Source: Shi et al., "Is the deconvolution layer the same as a convolutional layer?", 2016.
+
+    >>> image, weight = torch.tensor([[[[1.0, 2.0]]]]), torch.tensor([[[[1.0, 10.0, 100.0]]]])
+    >>> transposed_convolve_by_interleaving(image, weight, stride=2)
+    tensor([[[[  1.,  10., 102.,  20., 200.]]]])
+    """
+    stride, padding, extra, dilation, size = _check_transposed(
+        input, weight, bias, stride, padding, output_padding, groups, dilation
+    )
+    # The filter with zeros between its taps (dilation) and behind them (to a whole number of strides).
+    reach = _reach(weight.shape[2:], dilation)
+    taps = [-(-(length + more) // step) for length, more, step in zip(reach, extra, stride)]
+    filters = weight.new_zeros(*weight.shape[:2], taps[0] * stride[0], taps[1] * stride[1])
+    filters[:, :, : reach[0] : dilation[0], : reach[1] : dilation[1]] = weight
+    # Dealt out by remainder: ordinary filters (flipped), a set of output channels for each remainder.
+    filters = filters.unflatten(3, (-1, stride[1])).unflatten(2, (-1, stride[0]))
+    # [groups, c, o, taps, remainders, taps, remainders]
+    filters = filters.unflatten(0, (groups, -1))
+    filters = filters.permute(0, 4, 6, 2, 1, 3, 5).flatten(0, 3).flip(2, 3)
+    pieces = convolve(input, filters, padding=(taps[0] - 1, taps[1] - 1), groups=groups)
+    # Interleave: pixel p of remainder r is pixel p * stride + r of the output.
+    pieces = pieces.unflatten(1, (groups, *stride, -1)).permute(0, 5, 2, 6, 3, 1, 4)
+    output = pieces.flatten(5).flatten(3, 4).flatten(1, 2)  # [b, rows, columns, o]
+    top, left = padding
+    output = output[:, top : top + size[0], left : left + size[1]]
+    return (output if bias is None else output + bias).permute(0, 3, 1, 2)
 
 
 # --- bilinear upsampling as a transposed convolution

@@ -12,19 +12,18 @@ from matplotlib.figure import Figure
 from course_utils.show.figures import check_alt, figure_of, png_bytes
 from course_utils.show.publish import publish
 
+Control = tuple | list | range | ipywidgets.Widget
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
-def explore(
-    plot: Callable[..., Axes | Figure], alt: str, **controls: tuple | list | ipywidgets.Widget
-) -> None:
+def explore(plot: Callable[..., Axes | Figure], alt: str, **controls: Control) -> None:
     """Display a picture that is drawn again whenever a control moves.
 
     Args:
         plot: called with a value for each control by name; returns the axes or the figure it drew.
         alt: the picture in one sentence; the controls' values are added to it.
-        controls: for each argument of `plot` a slider as `(min, max, step, start)`, a list to choose from, or
-            a widget that has a value.
+        controls: for each argument of `plot` a slider as `(min, max, step, start)`, a list to choose from, a
+            range to step through (a slider with a Play button), or a widget that has a value.
 
     Raises:
         TypeError: a control of another form, or no control.
@@ -63,7 +62,11 @@ def assemble(plot: Callable[..., Axes | Figure], alt: str, controls: dict) -> ip
 
     for mover in movers.values():
         mover.observe(redraw, names="value")
-    return ipywidgets.VBox([*movers.values(), picture])
+    rows = [
+        _with_play(mover) if isinstance(controls[name], range) else mover
+        for name, mover in movers.items()
+    ]
+    return ipywidgets.VBox([*rows, picture])
 
 
 def _picture(
@@ -82,7 +85,7 @@ def _picture(
     return f'<img alt="{description}" src="data:image/png;base64,{data}" style="max-width: 100%">'
 
 
-def _control(name: str, control: tuple | list | ipywidgets.Widget) -> ipywidgets.Widget:
+def _control(name: str, control: Control) -> ipywidgets.Widget:
     """The widget for one control, with a description in words."""
     look = {
         "description": _words(name),
@@ -102,6 +105,8 @@ def _control(name: str, control: tuple | list | ipywidgets.Widget) -> ipywidgets
                 options=options, value=control[0], continuous_update=False, **look
             )
         return ipywidgets.Dropdown(options=options, value=control[0], **look)
+    if isinstance(control, range) and len(control) > 1:
+        control = (control[0], control[-1], control.step, control[0])
     if (
         isinstance(control, tuple)
         and len(control) == 4
@@ -118,8 +123,17 @@ def _control(name: str, control: tuple | list | ipywidgets.Widget) -> ipywidgets
         decimals = len(f"{step:.6f}".rstrip("0").partition(".")[2])
         return ipywidgets.FloatSlider(**limits, readout_format=f".{decimals}f", **look)
     raise TypeError(
-        f"{name}: expected (min, max, step, start), a list or a widget with a value, got {control!r}"
+        f"{name}: expected (min, max, step, start), a list, a range of two or more, "
+        f"or a widget with a value, got {control!r}"
     )
+
+
+def _with_play(slider: ipywidgets.IntSlider) -> ipywidgets.HBox:
+    """A Play button that moves the slider on every 1.5 s, beside the slider, which still obeys by hand."""
+    limits = {"min": slider.min, "max": slider.max, "step": slider.step, "value": slider.value}
+    play = ipywidgets.Play(**limits, interval=1500)
+    ipywidgets.link((play, "value"), (slider, "value"))
+    return ipywidgets.HBox([play, slider])
 
 
 def _words(name: str) -> str:

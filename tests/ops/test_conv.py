@@ -16,6 +16,7 @@ from course_utils.ops.conv import (
     convolve,
     convolve_loops,
     transposed_convolve,
+    transposed_convolve_by_interleaving,
     transposed_convolve_by_matrix,
     transposed_convolve_by_zero_insertion,
     transposed_convolve_loops,
@@ -23,6 +24,7 @@ from course_utils.ops.conv import (
 
 TRANSPOSED = [
     transposed_convolve,
+    transposed_convolve_by_interleaving,
     transposed_convolve_by_matrix,
     transposed_convolve_by_zero_insertion,
 ]
