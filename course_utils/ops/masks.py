@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Iterator
 
 import torch
 from jaxtyping import Bool, Float, Real
@@ -203,17 +204,18 @@ def paste_masks_loops(
     return pasted
 
 
-def _paste_weights(
-    start: float, stop: float, cells: int, size: int, like: Tensor
-) -> tuple[slice, Tensor]:
-    """Along one axis: the pixels that a mask reaches, and `[pixels, cells]`, what each sees of each cell."""
+def _paste_axis(
+    start: Tensor, stop: Tensor, cells: int, size: int
+) -> Iterator[tuple[slice, Tensor]]:
+    """Along one axis, mask by mask: the pixels it reaches, and `[pixels, cells]`, how near its cells are."""
+    pixel = torch.arange(size).to(start)
+    position = (pixel + 0.5 - start[:, None]) / (stop - start)[:, None] * cells - 0.5
     fade = (stop - start) / cells / 2
-    first = max(math.floor(start - fade - 0.5) + 1, 0)
-    last = max(min(math.ceil(stop + fade - 0.5), size), first)
-    pixel = torch.arange(first, last, dtype=like.dtype, device=like.device)[:, None]
-    cell = torch.arange(cells, dtype=like.dtype, device=like.device)
-    position = (pixel + 0.5 - start) / (stop - start) * cells - 0.5
-    return slice(first, last), (1 - (position - cell).abs()).clamp(min=0)
+    first = ((start - fade - 0.5).floor() + 1).clamp(0, size)
+    last = torch.maximum((stop + fade - 0.5).ceil().clamp(max=size), first)
+    cell = torch.arange(cells).to(start)
+    for row, i, j in zip(position, first.long().tolist(), last.long().tolist()):
+        yield slice(i, j), (1 - (row[i:j, None] - cell).abs()).clamp(min=0)
 
 
 def paste_masks(
@@ -259,10 +261,12 @@ def paste_masks(
     check_size("size", size)
     check_fraction("threshold", threshold)
     check_same_device(masks=masks, boxes=boxes)
-    masks, boxes = _floating(masks), _floating(boxes)
+    common = torch.promote_types(_floating(masks).dtype, boxes.dtype)
+    masks, boxes = masks.to(common), boxes.to(common)
     pasted = masks.new_zeros(len(masks), *size, dtype=torch.bool)
-    for image, mask, (x1, y1, x2, y2) in zip(pasted, masks, boxes.tolist()):
-        rows, down = _paste_weights(y1, y2, mask.shape[0], size[0], mask)
-        columns, along = _paste_weights(x1, x2, mask.shape[1], size[1], mask)
+    x1, y1, x2, y2 = boxes.unbind(dim=1)
+    vertical = _paste_axis(y1, y2, masks.shape[1], size[0])
+    horizontal = _paste_axis(x1, x2, masks.shape[2], size[1])
+    for image, mask, (rows, down), (columns, along) in zip(pasted, masks, vertical, horizontal):
         torch.gt(down @ mask @ along.T, threshold, out=image[rows, columns])
     return pasted

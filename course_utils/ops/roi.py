@@ -279,24 +279,26 @@ def _axis_weights(
     """RoIAlign along one axis: the pixels that each bin mixes and their weights, [k, bins, taps] each."""
     bin_size = (length / bins)[:, None, None]
     adaptive = sampling_ratio <= 0
-    grid = bin_size.ceil().clamp(min=1) if adaptive else sampling_ratio
-    samples = int(max(grid.flatten().tolist(), default=1)) if adaptive else sampling_ratio
+    grid = bin_size.ceil().clamp(min=1) if adaptive else torch.full_like(bin_size, sampling_ratio)
+    samples = int(max(grid.flatten().tolist(), default=1))
     number = torch.arange(bins, device=start.device)[:, None]
     step = torch.arange(0.5, samples, dtype=start.dtype, device=start.device)
     bin_start = start[:, None, None] + number * bin_size
     position = bin_start + step * bin_size / grid  # [k, bins, samples]
 
     inside = (position >= -1) & (position <= size)
-    position = position.clamp(0, size - 1)
-    if adaptive:
-        # Each roi has its own number of samples, at most a pixel apart: a bin mixes a run of pixels.
-        share = (inside & (step < grid) & (bin_size > 0)) / grid
-        pixel = position[:, :, :1].floor() + torch.arange(min(samples + 1, size)).to(start)
+    if adaptive:  # Each roi has its own number of samples, and one without size has none.
+        inside &= (step < grid) & (bin_size > 0)
+    position, share = position.clamp(0, size - 1), inside / grid
+    reach = max((bin_size / grid).flatten().tolist(), default=0) * (samples - 1)
+    taps = min(math.ceil(reach) + 2, size)
+    if taps < 2 * samples:  # The samples lie close together: a bin mixes a run of pixels.
+        pixel = position[:, :, :1].floor() + torch.arange(taps, device=start.device)
         hat = (1 - (pixel[..., None] - position[:, :, None, :]).abs()).clamp(min=0)
         weight = (hat * share[:, :, None, :]).sum(dim=3)
     else:
         pixel, hat = _two_nearest(position)
-        pixel, weight = pixel.flatten(2), (hat * (inside / grid)[..., None]).flatten(2)
+        pixel, weight = pixel.flatten(2), (hat * share[..., None]).flatten(2)
     return pixel.clamp(max=size - 1).int(), weight
 
 
@@ -322,27 +324,42 @@ class _WeightedSums(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, pixels: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx, input: Tensor, index: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(index, weight)
-        ctx.shape = pixels.shape
-        rows, index = _pixel_rows(pixels, index)
-        return F.embedding_bag(index, rows, mode="sum", per_sample_weights=weight)
+        ctx.shape = input.shape
+        rows, index = _pixel_rows(input.permute(0, 2, 3, 1).to(weight.dtype), index)
+
+        def crop(index: Tensor, weight: Tensor) -> Tensor:
+            taps, shares = index.flatten(0, 2), weight.flatten(0, 2)  # [k oh ow, taps]
+            bins = F.embedding_bag(taps, rows, mode="sum", per_sample_weights=shares)
+            return bins.unflatten(0, index.shape[:3]).permute(0, 3, 1, 2)
+
+        if input.is_contiguous(memory_format=torch.channels_last):
+            return crop(index, weight).to(input.dtype)
+        output = input.new_empty(len(index), input.shape[1], *index.shape[1:3])
+        # A few crops at a time, so that on the CPU they are in its cache while they are turned.
+        few = len(index) if input.is_cuda else max(1, 2**18 // math.prod(output.shape[1:]))
+        for part, *taps in zip(*(tensor.split(few) for tensor in (output, index, weight))):
+            part.copy_(crop(*taps))
+        return output
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
         index, weight = ctx.saved_tensors
+        batch, channels, height, width = ctx.shape
         pixel, order = index.flatten().sort(stable=True)
-        bin = (order // index.shape[1]).int()
-        every = torch.arange(math.prod(ctx.shape[:3]), dtype=torch.int32, device=index.device)
+        bin = (order // index.shape[3]).int()
+        every = torch.arange(batch * height * width, dtype=torch.int32, device=index.device)
         rows = F.embedding_bag(
             bin,
-            gradient.contiguous(),
+            gradient.permute(0, 2, 3, 1).flatten(0, 2).to(weight.dtype).contiguous(),
             torch.searchsorted(pixel, every, out_int32=True),
             mode="sum",
             per_sample_weights=weight.flatten()[order],
         )
-        return rows.view(ctx.shape), None, None
+        rows = rows.to(gradient.dtype).view(batch, height, width, channels)
+        return rows.permute(0, 3, 1, 2), None, None
 
 
 def roi_align(
@@ -399,10 +416,8 @@ def roi_align(
     rows, down = _axis_weights(y1, box_height, output_size[0], sampling_ratio, height)
     columns, along = _axis_weights(x1, box_width, output_size[1], sampling_ratio, width)
     rows = (image.int()[:, None, None] * height + rows) * width
-    index = rows[:, :, None, :, None] + columns[:, None, :, None, :]  # [k, oh, ow, taps, taps]
-    weight = down[:, :, None, :, None] * along[:, None, :, None, :]
-    pixels = input.permute(0, 2, 3, 1).to(weight.dtype)  # [b, h, w, c]
-    bins = _WeightedSums.apply(
-        pixels, index.flatten(3).flatten(0, 2), weight.flatten(3).flatten(0, 2)
-    )
-    return _like(input, bins, output_size)
+    # A bin's taps are every row with every column: [k, oh, 1, taps] and [k, 1, ow, taps].
+    high, wide = rows.shape[2], columns.shape[2]
+    rows, down = (axis.repeat_interleave(wide, dim=2)[:, :, None] for axis in (rows, down))
+    columns, along = (axis.repeat(1, 1, high)[:, None] for axis in (columns, along))
+    return _WeightedSums.apply(input, rows + columns, down * along)

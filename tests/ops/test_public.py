@@ -54,6 +54,9 @@ NEEDS_LOOPS = [
     "upsample.max_unpool",
     "conv.convolve",
     "conv.transposed_convolve",
+    "losses.cross_entropy",
+    "losses.dice_loss",
+    "losses.focal_loss",
 ]
 
 

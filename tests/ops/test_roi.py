@@ -155,6 +155,25 @@ def test_pool_on_maps_of_one_pixel(size):
     same(with_gradient(roi_pool, input, *arguments), with_gradient(tv.roi_pool, input, *arguments))
 
 
+@pytest.mark.parametrize("sampling_ratio", [-1, 2])
+def test_align_of_more_crops_than_it_turns_at_a_time(sampling_ratio):
+    input = feature_map(2, 64, 9, 12, dtype=torch.float64)
+    arguments = rois_of("all", torch.float64).repeat(3, 1), (14, 13), 0.5, sampling_ratio, True
+    ours = with_gradient(roi_align, input, *arguments)
+    same(ours, with_gradient(tv.roi_align, input, *arguments))
+    channels_last = input.contiguous(memory_format=torch.channels_last)
+    assert_close(ours[0], roi_align(channels_last, *arguments))
+
+
+@pytest.mark.parametrize("scale", [0.2, 1.0], ids=["samples close together", "samples far apart"])
+@pytest.mark.parametrize("sampling_ratio", [1, 2, 3])
+def test_align_with_samples_of_any_distance(sampling_ratio, scale):
+    input, boxes = feature_map(1, 3, 30, 40), torch.tensor([[0, 2.3, 1.9, 38.4, 27.2]])
+    arguments = boxes, (2, 3), scale, sampling_ratio, True
+    ours = with_gradient(roi_align, input, *arguments)
+    same(ours, with_gradient(tv.roi_align, input, *arguments))
+
+
 LAYOUTS = {
     "channels-last": lambda x: x.contiguous(memory_format=torch.channels_last),
     "transposed": lambda x: x.mT.contiguous().mT,
