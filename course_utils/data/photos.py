@@ -6,14 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from PIL import Image
-from torch import Tensor
 
 from course_utils.core import VOID, data_path
 from course_utils.data.labelme import read_labelme
+from course_utils.data.pictures import complete, open_image
 from course_utils.data.sample import Sample
-from course_utils.ops.masks import masks_to_boxes
 
 
 class Photo(NamedTuple):
@@ -178,9 +176,8 @@ def _package_file(name: str, package: str, file: str) -> Path:
 
 def _annotated(picture: Path, annotation: Path) -> Sample:
     """A photo with our LabelMe polygons."""
-    with Image.open(picture) as opened:
-        image = _to_image(np.array(opened.convert("RGB")))
-    return _complete(image, *read_labelme(annotation, size=image.shape[1:]))
+    image = open_image(picture)
+    return complete(image, *read_labelme(annotation, size=image.shape[1:]))
 
 
 def _nuclei(picture: Path, instances: Path) -> Sample:
@@ -195,37 +192,16 @@ def _nuclei(picture: Path, instances: Path) -> Sample:
     labels = torch.ones(len(masks), dtype=torch.int64)
     semantic = torch.where(owner > 0, 1, 2)
     class_names = ("background", "nucleus", "medium")
-    return _complete(grey.repeat(3, 1, 1), masks, labels, semantic, class_names, (2,))
+    return complete(grey.repeat(3, 1, 1), masks, labels, semantic, class_names, (2,))
 
 
 def _crowd(arrays: Path, names: Path) -> Sample:
     """The VOC photo: 19 objects whose masks do not overlap; void elsewhere."""
     with np.load(arrays, allow_pickle=False) as content:
-        image, masks = _to_image(content["rgb"]), torch.from_numpy(content["masks"])
+        image = torch.from_numpy(content["rgb"]).permute(2, 0, 1).contiguous() / 255
+        masks = torch.from_numpy(content["masks"])
         labels = torch.from_numpy(content["labels"].astype(np.int64))
     semantic = torch.full(masks.shape[1:], VOID)
     for mask, label in zip(masks, labels, strict=True):
         semantic[mask] = label
-    return _complete(image, masks, labels, semantic, tuple(names.read_text().split()), ())
-
-
-def _to_image(rgb: UInt8[np.ndarray, "h w 3"]) -> Float32[Tensor, "3 h w"]:
-    """Bytes 0..255, colour last, as floats 0..1, colour first."""
-    return torch.from_numpy(rgb).permute(2, 0, 1).contiguous() / 255
-
-
-def _complete(
-    image: Float[Tensor, "3 h w"],
-    masks: Bool[Tensor, "n h w"],
-    labels: Int64[Tensor, " n"],
-    semantic: Int64[Tensor, "h w"],
-    class_names: tuple[str, ...],
-    stuff: tuple[int, ...],
-) -> Sample:
-    """Add what follows from the masks and the semantic map: boxes and panoptic ids."""
-    panoptic = torch.where(semantic == VOID, 0, 1000 * semantic)
-    for k, (mask, label) in enumerate(zip(masks, labels, strict=True)):
-        panoptic[mask] = 1000 * label + 1 + (labels[:k] == label).sum()
-    return Sample(
-        image, masks_to_boxes(masks), labels, masks, semantic, panoptic, class_names, stuff
-    )
+    return complete(image, masks, labels, semantic, tuple(names.read_text().split()), ())

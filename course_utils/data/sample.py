@@ -16,7 +16,7 @@ class Sample(NamedTuple):
         image: RGB in 0..1.
         boxes: `x1, y1, x2, y2` in pixels, tight around each object's visible mask.
         labels: the class of each object, 1 or above.
-        masks: the visible pixels of each object; no two overlap.
+        masks: the visible pixels of each object; no two overlap, except in COCO's files.
         semantic: the class of each pixel, or 255.
         panoptic: the segment of each pixel, `1000 * class + k` with k = 1, 2, ... for the objects of a
             class and k = 0 for stuff; 0 where the pixel is void. Written as R + 256 G + 65536 B it is COCO's
