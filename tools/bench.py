@@ -7,6 +7,7 @@ import itertools
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -32,12 +33,17 @@ from course_utils.ops.nms import nms
 from course_utils.ops.roi import roi_align, roi_pool
 from course_utils.ops.upsample import bicubic, bilinear, max_pool_with_indices, max_unpool
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tools.bench_training import measure_training
+from tools.notebooks import ROOT
+
+PAGE = ROOT / "docs" / "benchmarks.md"
 
 
 def main() -> None:
     lines = ["# Benchmarks", "", *describe_machine(), "", *measure_scenes(), ""]
-    page = "\n".join([*lines, *measure_operators()]) + "\n"
+    page = "\n".join([*lines, *measure_operators(), "", *measure_training()]) + "\n"
     print(page)
     PAGE.write_text(page, encoding="utf-8")
 

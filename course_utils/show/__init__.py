@@ -1,5 +1,6 @@
 """Floor 5: what a student sees. Source code, figures, and widgets around them, all in one style."""
 
+from course_utils.show.curves import live_curve, plot_losses
 from course_utils.show.figures import figure
 from course_utils.show.plots import (
     plot_box_targets,
@@ -35,6 +36,7 @@ __all__ = [
     "explore",
     "figure",
     "instance_color",
+    "live_curve",
     "plot_box_targets",
     "plot_boxes",
     "plot_crops",
@@ -42,6 +44,7 @@ __all__ = [
     "plot_image",
     "plot_keypoints",
     "plot_label_map",
+    "plot_losses",
     "plot_masks",
     "plot_matches",
     "present",

