@@ -1,5 +1,6 @@
 """The training part of `make bench`: how good in how long, ours beside the libraries' networks."""
 
+import importlib
 import importlib.util
 import time
 from collections.abc import Callable
@@ -31,10 +32,11 @@ class WithHead(nn.Module):
 
 
 def smp_unet(classes: int) -> nn.Module:
-    """The U-Net of segmentation-models-pytorch with the smallest encoder it has, without weights."""
-    import segmentation_models_pytorch as smp
+    """The U-Net of segmentation-models-pytorch with the smallest encoder it has, without weights.
 
-    return smp.Unet(
+    The package is not part of the tested set: `pip install segmentation-models-pytorch` adds its row.
+    """
+    return importlib.import_module("segmentation_models_pytorch").Unet(
         "timm-mobilenetv3_small_minimal_100",
         encoder_weights=None,
         decoder_channels=(64, 48, 32, 24, 16),
