@@ -11,15 +11,19 @@ import torch
 import course_utils.exercises
 from course_utils.exercises import (
     checking,
+    fcn,
     overview,
     rcnn_training_targets,
     roi_align,
+    semantic_segmentation,
     transposed_convolution,
+    unet,
     upsampling,
 )
 from course_utils.exercises.checking import Case, check
 from course_utils.ops.box_coding import encode_boxes_loops
 from course_utils.ops.boxes import box_iou_loops
+from course_utils.ops.losses import cross_entropy_loops
 from course_utils.ops.masks import masks_to_boxes_loops
 
 MODULES = [
@@ -88,6 +92,77 @@ def gradient_by_points(part, height, width):
     return gradient
 
 
+def doubled_by_weights(coarse, finer):
+    rows, columns = (linear_rows(size, 2 * size) for size in coarse.shape[1:])
+    doubled = rows @ coarse @ columns.T
+    return finer + doubled[:, : finer.shape[1], : finer.shape[2]]
+
+
+def colour_by_colour(picture, colours):
+    table = {tuple(colour): number for number, colour in enumerate(colours.tolist())}
+    return torch.tensor(
+        [[table.get(tuple(colour), 255) for colour in row] for row in picture.tolist()]
+    )
+
+
+def pixel_by_pixel_near_borders(predicted, labels, distance):
+    mistakes = []
+    for i, j in itertools.product(*map(range, labels.shape)):
+        rows = slice(max(0, i - distance), i + distance + 1)
+        around = labels[rows, max(0, j - distance) : j + distance + 1]
+        if (around != labels[i, j]).any():
+            mistakes.append(bool(predicted[i, j] != labels[i, j]))
+    return sum(mistakes) / max(1, len(mistakes))
+
+
+def loss_pixel_by_pixel(logits, labels):
+    total, counted = 0.0, 0
+    for i, j in itertools.product(*map(range, labels.shape)):
+        if labels[i, j] != 255:
+            total -= float(logits[:, i, j].double().log_softmax(dim=0)[labels[i, j]])
+            counted += 1
+    return total / counted
+
+
+def field_of_zeros_and_ones(layers):
+    """The input pixels that the first output depends on, found layer by layer from the top."""
+    seen = {0}
+    for kernel, step in reversed(layers):
+        seen = {step * place + k for place in seen for k in range(kernel)}
+    return max(seen) - min(seen) + 1
+
+
+def count_with_shapes(channels, size):
+    def count(height, width):
+        x, total = torch.zeros(1, channels[0], height, width), 0
+        for inputs, outputs in itertools.pairwise(channels):
+            layer = torch.nn.Conv2d(inputs, outputs, 3)
+            x = layer(x)
+            total += x[0, 0].numel() * layer.weight.numel()
+        return total
+
+    border = 2 * len(channels) - 2
+    patches = size[0] * size[1] * count(1 + border, 1 + border)
+    return patches, count(size[0] + border, size[1] + border)
+
+
+def iou_pixel_by_pixel(predicted, labels, number):
+    pairs = [pair for pair in zip(predicted.flatten(), labels.flatten()) if pair[1] != 255]
+    either = sum(number in pair for pair in pairs)
+    return sum(a == b == number for a, b in pairs) / either if either else 0
+
+
+def islands_by_painting(foreground, smallest):
+    """Give every pixel its own number; let the larger number of two neighbours win until nothing changes."""
+    numbers = foreground * torch.arange(1, foreground.numel() + 1).reshape(foreground.shape)
+    before = None
+    while before is None or not torch.equal(numbers, before):
+        before, wide = numbers, torch.nn.functional.pad(numbers, (1, 1, 1, 1))
+        shifted = [wide[1:-1, 2:], wide[1:-1, :-2], wide[2:, 1:-1], wide[:-2, 1:-1], numbers]
+        numbers = foreground * torch.stack(shifted).amax(dim=0)
+    return sum(bool((numbers == n).sum() >= smallest) for n in numbers[foreground].unique())
+
+
 RIGHT = {
     overview.check_instance_boxes: lambda instances: torch.cat(
         [masks_to_boxes_loops(instances[None] == n) for n in range(1, int(instances.max()) + 1)]
@@ -128,6 +203,14 @@ RIGHT = {
         ]
     ),
     transposed_convolution.check_spread_and_convolve: transposed_by_copies,
+    fcn.check_mean_loss: lambda scores, labels: cross_entropy_loops(scores[None], labels[None]),
+    fcn.check_add_finer: doubled_by_weights,
+    fcn.check_classes_of_colours: colour_by_colour,
+    fcn.check_wrong_near_borders: pixel_by_pixel_near_borders,
+    semantic_segmentation.check_class_iou: iou_pixel_by_pixel,
+    semantic_segmentation.check_field_of_stack: field_of_zeros_and_ones,
+    semantic_segmentation.check_count_both_ways: count_with_shapes,
+    semantic_segmentation.check_loss_of_picture: loss_pixel_by_pixel,
     roi_align.check_bilinear_weights: lambda x, y: torch.tensor(
         [
             max(0, 1 - abs(x - i)) * max(0, 1 - abs(y - j))
@@ -143,6 +226,18 @@ RIGHT = {
     ),
     roi_align.check_align_one_bin: align_by_points,
     roi_align.check_gradient_of_one_bin: gradient_by_points,
+    unet.check_valid_size: lambda size, depth: size - 2 * (6 * 2**depth - 4) if depth else size - 4,
+    unet.check_gap_weight: lambda pixel, one, other: (
+        1
+        + 10
+        * math.exp(
+            -(sum(min(math.dist(pixel, p) for p in nucleus) for nucleus in (one, other)) ** 2) / 50
+        )
+    ),
+    unet.check_mirror: lambda image, border: torch.nn.functional.pad(
+        image[None, None], [border] * 4, mode="reflect"
+    )[0, 0],
+    unet.check_count_nuclei: islands_by_painting,
 }
 
 

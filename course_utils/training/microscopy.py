@@ -14,6 +14,7 @@ from course_utils.data.microscopy import (
 from course_utils.metrics.instances import match_instances
 from course_utils.metrics.semantic import confusion_matrix, iou_per_class
 from course_utils.models.tiles import mean_over_views, predict_in_tiles
+from course_utils.models.unet import UNet
 from course_utils.ops.losses import cross_entropy
 from course_utils.training.semantic import Task
 
@@ -48,6 +49,22 @@ def nuclei_task(
         return nuclei_metrics(nucleus_probability(model, image), truth)
 
     return Task(CLASS_NAMES, nuclei_batches(batch_size, size, seed=seed), evaluate)
+
+
+def nuclei_unet(classes: int, skips: bool = True) -> UNet:
+    """A U-Net for the nuclei: three levels deep, which sees further than a nucleus is long, at half the size.
+
+    Args:
+        classes: how many scores a pixel gets.
+        skips: as in `UNet`.
+
+    Returns:
+        The network, with random weights.
+
+    >>> nuclei_unet(2)(torch.zeros(1, 3, 64, 48)).shape
+    torch.Size([1, 2, 64, 48])
+    """
+    return UNet(classes=classes, width=16, depth=3, stride=2, skips=skips)
 
 
 def weighted_pixel_loss(model: nn.Module, batch: WeightedBatch) -> Float[Tensor, ""]:

@@ -5,12 +5,12 @@ import torch
 
 from course_utils.core import seed_everything
 from course_utils.data.microscopy import CLASS_NAMES, nuclei
-from course_utils.models import unet
 from course_utils.ops.losses import cross_entropy
 from course_utils.training import train
 from course_utils.training.microscopy import (
     nuclei_metrics,
     nuclei_task,
+    nuclei_unet,
     nucleus_probability,
     weighted_pixel_loss,
 )
@@ -37,7 +37,7 @@ def test_a_few_steps_lower_the_loss():
     task = nuclei_task("nuclei", batch_size=2, size=64, seed=0, device="cpu")
     assert task.class_names == CLASS_NAMES
     seed_everything(0)
-    model = unet.small(2)
+    model = nuclei_unet(2)
     history = train(
         model,
         task.batches,
