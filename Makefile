@@ -28,7 +28,7 @@ run: env ## execute every notebook in order; pages in build/site/index.html
 test: env ## all tests, then every notebook against its stored outputs, with one thread and with two
 	$(PY) -m pytest
 	OMP_NUM_THREADS=1 $(PY) -m pytest --nbval notebooks
-	OMP_NUM_THREADS=2 $(PY) -m pytest --nbval notebooks
+	OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive $(PY) -m pytest --nbval notebooks
 
 lint: env ## style of the code and the notebooks, and the floors of course_utils
 	$(PY) -m ruff check .

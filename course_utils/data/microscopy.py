@@ -202,8 +202,7 @@ def border_weights(
         nearest[window] = np.minimum(distance, nearest[window])
         second[window] = np.minimum(farther, second[window])
     gap = w0 * np.exp(-((nearest + second) ** 2) / (2 * sigma**2))
-    medium, nucleus = class_weights
-    weights = np.where(numbers > 0, nucleus, medium + gap)
+    weights = np.where(numbers > 0, class_weights[1], class_weights[0] + gap)
     return torch.from_numpy(weights).to(instances.device, torch.float32)
 
 

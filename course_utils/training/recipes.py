@@ -5,6 +5,7 @@ model = load_checkpoint("fcn")                      loads it
 model, history = fit(replace(FCN, steps=200))       a shorter one, with `dataclasses.replace`
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from course_utils.core import data_path, seed_everything
-from course_utils.data.scenes import CLASS_NAMES
 from course_utils.models import fcn, unet
 from course_utils.training.checkpoints import History, load_weights, round_weights, save_weights
 from course_utils.training.distributed import join_processes
 from course_utils.training.loop import Record, train
+from course_utils.training.microscopy import nuclei_task, nuclei_unet, weighted_pixel_loss
 from course_utils.training.semantic import Task, pixel_loss, semantic_task
 
 
@@ -59,7 +60,19 @@ class Recipe:
 
 FCN = Recipe(name="fcn", about="FCN with the small backbone", build=fcn.small, steps=8000)
 UNET = Recipe(name="unet", about="U-Net, narrow and four levels deep", build=unet.small, steps=5000)
-RECIPES = {recipe.name: recipe for recipe in (FCN, UNET)}
+NUCLEI = Recipe(
+    name="nuclei",
+    about="U-Net on a microscope's picture, gaps between nuclei weighted",
+    build=nuclei_unet,
+    task=nuclei_task,
+    loss=weighted_pixel_loss,
+    data="nuclei",
+    steps=600,
+    batch_size=4,
+    size=128,
+    weight_decay=1e-2,
+)
+RECIPES = {recipe.name: recipe for recipe in (FCN, UNET, NUCLEI)}
 
 
 def settings(recipe: Recipe) -> dict[str, Any]:
@@ -173,7 +186,7 @@ def load_checkpoint(name: str) -> nn.Module:
     """A recipe's model with the weights that ship with the course, ready to use.
 
     Args:
-        name: a recipe, "fcn" or "unet".
+        name: a recipe, such as "fcn" or "unet".
 
     Returns:
         The model on the CPU, in evaluation mode.
@@ -184,6 +197,8 @@ def load_checkpoint(name: str) -> nn.Module:
     """
     if name not in RECIPES:
         raise ValueError(f"name: expected one of {', '.join(RECIPES)}, got {name!r}")
-    model = RECIPES[name].build(len(CLASS_NAMES))
-    load_weights(data_path("checkpoints", f"{name}.safetensors"), model)
+    path = data_path("checkpoints", f"{name}.safetensors")
+    card = json.loads(data_path("checkpoints", f"{name}.json").read_text())
+    model = RECIPES[name].build(len(card["class_names"]))
+    load_weights(path, model)
     return model.eval()
