@@ -310,9 +310,11 @@ def _pixel_rows(pixels: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
     batch, height, width, channels = pixels.shape
     if pixels.is_contiguous() or index.numel() > 4 * batch * height * width:
         return pixels.reshape(-1, channels).contiguous(), index
-    used, index = index.unique(return_inverse=True)
-    rows = pixels.flatten(1, 2)[used // (height * width), used % (height * width)]
-    return rows.contiguous(), index.int()
+    wanted = torch.zeros(batch * height * width, dtype=torch.bool, device=index.device)
+    wanted[index.flatten()] = True
+    rows = pixels[wanted.view(batch, height, width)]
+    place = wanted.cumsum(0, dtype=torch.int32) - 1
+    return rows.contiguous(), place.take(index.long())
 
 
 class _WeightedSums(torch.autograd.Function):
