@@ -33,6 +33,15 @@ def _ratio(part: Tensor, whole: Tensor) -> Tensor:
     return part / torch.nn.functional.threshold(whole, 0, 1)
 
 
+def _overlaps(boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, Tensor]:
+    """Intersection and union of every pair; in place, because making room costs more than the sums."""
+    (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = boxes1.T[:, :, None], boxes2.T[:, None, :]
+    intersection = torch.minimum(ax2, bx2).sub_(torch.maximum(ax1, bx1)).clamp_(min=0)  # [n, m]
+    intersection.mul_(torch.minimum(ay2, by2).sub_(torch.maximum(ay1, by1)).clamp_(min=0))
+    area1, area2 = (ax2 - ax1) * (ay2 - ay1), (bx2 - bx1) * (by2 - by1)
+    return intersection, (area1 + area2).sub_(intersection)
+
+
 def box_area(boxes: Real[Tensor, "n 4"]) -> Real[Tensor, " n"]:
     """Width times height of each box.
 
@@ -95,13 +104,7 @@ def intersection_and_union(
     check_boxes("boxes1", boxes1)
     check_boxes("boxes2", boxes2)
     check_same_device(boxes1=boxes1, boxes2=boxes2)
-    boxes1, boxes2 = _upcast(boxes1), _upcast(boxes2)
-    # In place, and each temporary as short as can be: for a million pairs, making room costs more than sums.
-    (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = boxes1.T[:, :, None], boxes2.T[:, None, :]
-    intersection = torch.minimum(ax2, bx2).sub_(torch.maximum(ax1, bx1)).clamp_(min=0)  # [n, m]
-    intersection.mul_(torch.minimum(ay2, by2).sub_(torch.maximum(ay1, by1)).clamp_(min=0))
-    union = (box_area(boxes1)[:, None] + box_area(boxes2)[None, :]).sub_(intersection)
-    return intersection, union
+    return _overlaps(_upcast(boxes1), _upcast(boxes2))
 
 
 def box_iou(boxes1: Real[Tensor, "n 4"], boxes2: Real[Tensor, "m 4"]) -> Float[Tensor, "n m"]:
@@ -127,8 +130,13 @@ def box_iou(boxes1: Real[Tensor, "n 4"], boxes2: Real[Tensor, "m 4"]) -> Float[T
     >>> box_iou(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[1.0, 0.0, 3.0, 2.0]]))
     tensor([[0.3333]])
     """
-    intersection, union = intersection_and_union(boxes1, boxes2)
-    return _ratio(intersection, union)
+    check_boxes("boxes1", boxes1)
+    check_boxes("boxes2", boxes2)
+    check_same_device(boxes1=boxes1, boxes2=boxes2)
+    boxes1, boxes2 = _upcast(boxes1), _upcast(boxes2)
+    # A few rows at a time, which stay in the processor's cache from the first sum to the division.
+    few = max(1, 2**17 // max(1, len(boxes2)))
+    return torch.cat([_ratio(*_overlaps(rows, boxes2)) for rows in boxes1.split(few)])
 
 
 def generalized_box_iou_loops(
