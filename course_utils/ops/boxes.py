@@ -34,9 +34,9 @@ def _ratio(part: Tensor, whole: Tensor) -> Tensor:
 
 
 def _overlaps(boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, Tensor]:
-    """Intersection and union of every pair; in place, because making room costs more than the sums."""
-    (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = boxes1.T[:, :, None], boxes2.T[:, None, :]
-    intersection = torch.minimum(ax2, bx2).sub_(torch.maximum(ax1, bx1)).clamp_(min=0)  # [n, m]
+    """Intersection and union, of x1, y1, x2, y2 first; in place, as making room costs more than the sums."""
+    (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = boxes1, boxes2
+    intersection = torch.minimum(ax2, bx2).sub_(torch.maximum(ax1, bx1)).clamp_(min=0)
     intersection.mul_(torch.minimum(ay2, by2).sub_(torch.maximum(ay1, by1)).clamp_(min=0))
     area1, area2 = (ax2 - ax1) * (ay2 - ay1), (bx2 - bx1) * (by2 - by1)
     return intersection, (area1 + area2).sub_(intersection)
@@ -104,7 +104,7 @@ def intersection_and_union(
     check_boxes("boxes1", boxes1)
     check_boxes("boxes2", boxes2)
     check_same_device(boxes1=boxes1, boxes2=boxes2)
-    return _overlaps(_upcast(boxes1), _upcast(boxes2))
+    return _overlaps(_upcast(boxes1).T[:, :, None], _upcast(boxes2).T[:, None, :])
 
 
 def box_iou(boxes1: Real[Tensor, "n 4"], boxes2: Real[Tensor, "m 4"]) -> Float[Tensor, "n m"]:
@@ -133,10 +133,10 @@ def box_iou(boxes1: Real[Tensor, "n 4"], boxes2: Real[Tensor, "m 4"]) -> Float[T
     check_boxes("boxes1", boxes1)
     check_boxes("boxes2", boxes2)
     check_same_device(boxes1=boxes1, boxes2=boxes2)
-    boxes1, boxes2 = _upcast(boxes1), _upcast(boxes2)
-    # A few rows at a time, which stay in the processor's cache from the first sum to the division.
+    columns, rows = _upcast(boxes1).T[:, :, None], _upcast(boxes2).T[:, None, :]
+    # A few boxes at a time, whose pairs stay in the processor's cache from the first sum to the division.
     few = max(1, 2**17 // max(1, len(boxes2)))
-    return torch.cat([_ratio(*_overlaps(rows, boxes2)) for rows in boxes1.split(few)])
+    return torch.cat([_ratio(*_overlaps(part, rows)) for part in columns.split(few, dim=1)])
 
 
 def generalized_box_iou_loops(

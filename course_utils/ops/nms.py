@@ -8,7 +8,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from course_utils.core import check_boxes, check_fraction, check_same_device, check_shape
-from course_utils.ops.boxes import box_iou_loops
+from course_utils.ops.boxes import _overlaps, _ratio, box_iou_loops
 
 
 def nms_loops(
@@ -46,15 +46,6 @@ def _near_pairs(boxes: Tensor, iou_threshold: float) -> tuple[Tensor, Tensor]:
     bottom = torch.minimum(y2.repeat_interleave(count), y2.index_select(0, second))
     meet = (top < bottom).nonzero()[:, 0]
     return order.repeat_interleave(count)[meet], order[second[meet]]
-
-
-def _paired_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
-    """The IoU of `boxes1[i]` and `boxes2[i]`, by the very sums of `box_iou`."""
-    (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = boxes1.unbind(1), boxes2.unbind(1)
-    width = (torch.minimum(ax2, bx2) - torch.maximum(ax1, bx1)).clamp(min=0)
-    height = (torch.minimum(ay2, by2) - torch.maximum(ay1, by1)).clamp(min=0)
-    intersection = width * height
-    return intersection / ((ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - intersection)
 
 
 def _survivors(better: Tensor, worse: Tensor, count: int) -> Tensor:
@@ -166,7 +157,7 @@ def batched_nms(
     if boxes.dtype != torch.float64:
         boxes, iou_threshold = boxes.float(), _float32_threshold(iou_threshold)
     first, second = _near_pairs(boxes, iou_threshold)
-    too_near = _paired_iou(boxes[first], boxes[second]) > iou_threshold
+    too_near = _ratio(*_overlaps(boxes[first].T, boxes[second].T)) > iou_threshold
     pairs = rank[torch.stack([first, second])[:, too_near & (idxs[first] == idxs[second])]]
     better, worse = pairs.sort(dim=0).values
     return order[_survivors(better, worse, len(order))]
