@@ -28,9 +28,9 @@ def _upcast(boxes: Tensor) -> Tensor:
     return boxes.T.to(wider).contiguous().T
 
 
-def _ratio(part: Tensor, whole: Tensor) -> Tensor:
+def _ratio(part: Tensor, whole: Tensor, out: Tensor | None = None) -> Tensor:
     """part / whole, and 0 / 1 where both are 0 (never nan, also not in the gradient)."""
-    return part / torch.nn.functional.threshold(whole, 0, 1)
+    return torch.div(part, torch.nn.functional.threshold(whole, 0, 1), out=out)
 
 
 def _overlaps(boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, Tensor]:
@@ -134,9 +134,15 @@ def box_iou(boxes1: Real[Tensor, "n 4"], boxes2: Real[Tensor, "m 4"]) -> Float[T
     check_boxes("boxes2", boxes2)
     check_same_device(boxes1=boxes1, boxes2=boxes2)
     columns, rows = _upcast(boxes1).T[:, :, None], _upcast(boxes2).T[:, None, :]
+    if columns.requires_grad or rows.requires_grad:  # The gradient needs the sums of all pairs.
+        return _ratio(*_overlaps(columns, rows))
+    dtype = torch.promote_types(torch.result_type(columns, rows), torch.float32)
+    iou = torch.empty(len(boxes1), len(boxes2), dtype=dtype, device=columns.device)
     # A few boxes at a time, whose pairs stay in the processor's cache from the first sum to the division.
-    few = max(1, 2**17 // max(1, len(boxes2)))
-    return torch.cat([_ratio(*_overlaps(part, rows)) for part in columns.split(few, dim=1)])
+    few = max(1, 2**16 // max(1, len(boxes2)))
+    for part, place in zip(columns.split(few, dim=1), iou.split(few)):
+        _ratio(*_overlaps(part, rows), out=place)
+    return iou
 
 
 def generalized_box_iou_loops(

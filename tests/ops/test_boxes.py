@@ -61,6 +61,17 @@ def test_iou_is_torchvisions_to_the_last_bit():
     assert torch.equal(box_iou(boxes1, boxes1.flip(0)), tv.box_iou(boxes1, boxes1.flip(0)))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int32])
+def test_iou_of_more_boxes_than_it_compares_at_a_time(dtype):
+    boxes = 90 * torch.rand(700, 4, generator=torch.Generator().manual_seed(0)).cumsum(dim=1)
+    boxes1, boxes2 = boxes.to(dtype), boxes[:300].flip(0).to(dtype)
+    assert torch.equal(box_iou(boxes1, boxes2), tv.box_iou(boxes1, boxes2))
+    if boxes1.is_floating_point():
+        assert torch.equal(
+            box_iou(boxes1, boxes2), box_iou(boxes1.requires_grad_(), boxes2).detach()
+        )
+
+
 def test_iou_equals_loops(box_pair):
     boxes1, boxes2 = box_pair
     assert_close(box_iou(boxes1, boxes2).cpu(), box_iou_loops(boxes1, boxes2), rtol=2e-6, atol=1e-9)
