@@ -217,3 +217,17 @@ def test_classes_do_not_compete(device):
     idxs = torch.tensor([5, 9, 5, 9], device=device)
     for suppress in (batched_nms, batched_nms_loops):
         assert suppress(boxes, scores, idxs, 0.5).tolist() == [1, 2]
+
+
+def test_the_boxes_stay_as_they_are():
+    boxes = torch.tensor([[0.0, 0.0, 9.0, 9.0], [1.0, 0.0, 9.0, 9.0]], dtype=torch.float64)
+    before = boxes.clone()
+    batched_nms(boxes, torch.tensor([0.5, 0.6]), torch.tensor([0, 7]), 0.5)
+    assert torch.equal(boxes, before)
+
+
+def test_classes_with_far_numbers_keep_their_precision():
+    boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 10.01], [0.0, 0.0, 10.0, 10.0]])
+    idxs = torch.tensor([2**60, 2**60, -(2**60)])
+    kept = batched_nms(boxes, torch.tensor([0.9, 0.8, 0.7]), idxs, 0.5)
+    assert kept.tolist() == [0, 2]
