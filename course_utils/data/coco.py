@@ -9,7 +9,10 @@ COCO numbers its categories with gaps (1 to 90 for 80 things). Here they are num
 order, and 0 is background.
 """
 
+import json
 import math
+import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -19,9 +22,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
+from PIL import Image
 from torch import Tensor
 
-from course_utils.core import VOID, check_size
+from course_utils.core import VOID, check_shape, check_size
 from course_utils.data.labelme import polygon_mask
 from course_utils.data.pictures import (
     MOST_CLASSES,
@@ -151,6 +155,95 @@ def read_panoptic(folder: Path | str, split: str = "train2017") -> Pictures:
     read_sample = partial(_read_segments, photos, maps, listing.class_names, stuff)
     read_pair = partial(_read_pair, read_sample)
     return Pictures(tuple(photos), listing.class_names, stuff, read_pair, read_sample)
+
+
+def write_panoptic(
+    folder: Path | str,
+    images: Float[Tensor, "b 3 h w"] | Sequence[Float[Tensor, "3 _ _"]],
+    maps: Int64[Tensor, "b h w"] | Sequence[Int64[Tensor, "_ _"]],
+    class_names: Sequence[str],
+    stuff: Sequence[int],
+    split: str = "train2017",
+) -> None:
+    """Write panoptic maps as a folder in COCO's layout, for any program that reads it.
+
+    The reference tool compares two such folders, one of the truth and one of predictions:
+    `python -m panopticapi.evaluation --gt_json_file .../panoptic_val2017.json --pred_json_file ...`.
+    A category's number is the class's, and a segment's is the one in the map. All is written aside first and
+    moved into place when it is whole, the JSON file last; of an earlier set with this name nothing is read
+    any more.
+
+    Args:
+        folder: where to write; made if it is not there.
+        images: RGB in 0..1. They become JPEG files.
+        maps: the segment of each pixel, as in `Sample.panoptic`: `1000 * class + k`, and 0 for void. A thing
+            with k = 0 is a crowd.
+        class_names: the name of each class number, background first.
+        stuff: the class numbers that are stuff.
+        split: the name of the set, "train2017" or "val2017".
+
+    Raises:
+        TypeError: a map is not of whole numbers.
+        ValueError: not as many maps as images, a map of another size than its image, a number in a map that
+            stands for no segment of a class, no class or too many, stuff that is none of them, or a split
+            that is no plain name.
+
+    Source: the format at https://cocodataset.org/#format-data.
+
+    >>> from course_utils.data.scenes import CLASS_NAMES, STUFF, make_scenes
+    >>> scenes = make_scenes([3, 4], size=(32, 48))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_panoptic(folder, scenes.images, scenes.panoptic, CLASS_NAMES, STUFF)
+    ...     sample = read_panoptic(folder).sample(1)
+    >>> torch.equal(sample.panoptic, scenes.panoptic[1])
+    True
+    """
+    folder = Path(folder)
+    listed = member(folder, f"annotations/panoptic_{split}.json")
+    photos, pictures = member(folder, split), listed.with_suffix("")
+    if len(images) != len(maps):
+        raise ValueError(f"maps: expected {len(images)}, one for each image, got {len(maps)}")
+    numbers = range(1, len(class_names))
+    if not 0 < len(numbers) <= MOST_CLASSES:
+        raise ValueError(
+            f"class_names: expected 2 to {MOST_CLASSES + 1}, background first, got {len(class_names)}"
+        )
+    if wrong := [label for label in stuff if label not in numbers]:
+        raise ValueError(f"stuff: expected classes from 1 to {len(numbers)}, got {wrong[0]}")
+    content = {
+        "images": [],
+        "annotations": [],
+        "categories": [
+            {"id": label, "name": class_names[label], "isthing": int(label not in stuff)}
+            for label in numbers
+        ],
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder) as aside:
+        aside, moves = Path(aside), []
+        for number, (image, codes) in enumerate(zip(images, maps)):
+            check_shape("images", image, 3, "h", "w")
+            height, width = image.shape[1:]
+            segments = _list_segments(codes, (height, width), len(class_names), stuff)
+            pixels = (image.detach().cpu() * 255).round().byte().permute(1, 2, 0).numpy()
+            digits = torch.stack([codes % 256, codes // 256 % 256, codes // 65536], dim=2)
+            photo, picture = f"{number:012d}.jpg", f"{number:012d}.png"
+            Image.fromarray(pixels).save(aside / photo, quality=95, subsampling=0)
+            Image.fromarray(digits.cpu().byte().numpy()).save(aside / picture)
+            moves += [(photo, photos), (picture, pictures)]
+            content["images"].append(
+                {"id": number, "file_name": photo, "height": height, "width": width}
+            )
+            content["annotations"].append(
+                {"image_id": number, "file_name": picture, "segments_info": segments}
+            )
+        (aside / listed.name).write_text(json.dumps(content), encoding="utf-8")
+        for place in (photos, pictures):
+            place.mkdir(parents=True, exist_ok=True)
+        listed.unlink(missing_ok=True)
+        for name, place in moves:
+            os.replace(aside / name, place / name)
+        os.replace(aside / listed.name, listed)
 
 
 class _Object(NamedTuple):
@@ -328,6 +421,37 @@ def _read_segments(
     )
     labels = torch.tensor([item.label for item in things], dtype=torch.int64)
     return complete(image, masks, labels, semantic, class_names, stuff)
+
+
+def _list_segments(
+    codes: Int64[Tensor, "h w"], size: Sequence[int], classes: int, stuff: Sequence[int]
+) -> list[dict]:
+    """The `segments_info` of a map: class, area, box and whether it is a crowd, for each number in it."""
+    check_shape("maps", codes, *size)
+    if codes.dtype != torch.int64:
+        raise TypeError(f"maps: expected torch.int64, got {codes.dtype}")
+    segments = []
+    for code in codes.unique().tolist():
+        label, place = divmod(code, 1000)
+        if not 0 <= label < classes or (place and (label == 0 or label in stuff)):
+            raise ValueError(
+                f"maps: expected 1000 * class + k for classes 1 to {classes - 1}, k = 0 for stuff, or 0, "
+                f"got {code}"
+            )
+        if code == 0:
+            continue
+        rows, columns = (codes == code).nonzero(as_tuple=True)
+        top, left = int(rows.min()), int(columns.min())
+        segments.append(
+            {
+                "id": code,
+                "category_id": label,
+                "area": len(rows),
+                "bbox": [left, top, int(columns.max()) + 1 - left, int(rows.max()) + 1 - top],
+                "iscrowd": int(place == 0 and label not in stuff),
+            }
+        )
+    return segments
 
 
 def _read_text(text: str | bytes) -> list[int]:

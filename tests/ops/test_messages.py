@@ -23,6 +23,7 @@ from course_utils.ops.boxes import (
     intersection_and_union,
 )
 from course_utils.ops.nms import batched_nms, nms
+from course_utils.ops.panoptic import merge_panoptic
 
 pytestmark = pytest.mark.usefixtures("as_student")
 
@@ -32,6 +33,18 @@ image = torch.zeros(3, 8, 8)
 scores = torch.tensor([0.9, 0.8])
 ones = torch.tensor([1, 1])
 iou = torch.tensor([[0.9, 0.1]])
+merge_inputs = {
+    "masks": torch.ones(2, 3, 4, dtype=torch.bool),
+    "labels": ones,
+    "scores": scores,
+    "semantic": torch.zeros(3, 4, dtype=torch.int64),
+    "stuff": [5, 6],
+}
+
+
+def merge(**changes):
+    """Two objects and a label map, of which something is changed."""
+    return merge_panoptic(**merge_inputs | changes)
 
 
 class Elsewhere(torch.Tensor):
@@ -333,6 +346,8 @@ def test_bad_thresholds_and_shares(bad, error):
     check(lambda: match_boxes(iou, 0.7, bad), error, "low_threshold", words)
     check(lambda: match_boxes_one_to_one(iou, bad), error, "iou_threshold", words)
     check(lambda: balanced_sample(ones, 4, bad), error, "positive_fraction", words)
+    check(lambda: merge(score_threshold=bad), error, "score_threshold", words)
+    check(lambda: merge(overlap_threshold=bad), error, "overlap_threshold", words)
 
 
 def test_thresholds_in_the_wrong_order():
@@ -422,6 +437,32 @@ def test_bad_scores():
     check(lambda: batched_nms(good, scores, [1, 1], 0.5), TypeError, "idxs", "got list")
 
 
+def test_bad_objects_to_merge():
+    for name, bad, error, words in [
+        ("masks", [[True]], TypeError, "got list"),
+        ("masks", torch.ones(3, 4).bool(), ValueError, "expected shape [n, h, w], got [3, 4]"),
+        ("masks", torch.ones(2, 3, 4), TypeError, "expected torch.bool, got torch.float32"),
+        ("labels", [1, 1], TypeError, "got list"),
+        ("labels", ones[:1], ValueError, "expected shape [2], got [1]"),
+        ("labels", ones.float(), TypeError, "expected torch.int64, got torch.float32"),
+        ("labels", torch.tensor([1, 0]), ValueError, "none of stuff = [5, 6], got 0"),
+        ("labels", torch.tensor([6, 1]), ValueError, "expected things, 1 or above"),
+        ("scores", [0.9, 0.8], TypeError, "got list"),
+        ("scores", scores[:1], ValueError, "expected shape [2], got [1]"),
+        ("scores", ones, TypeError, "expected floating-point numbers, got torch.int64"),
+        ("scores", torch.tensor([0.9, nan]), ValueError, "expected numbers, got nan"),
+        ("semantic", [[0]], TypeError, "got list"),
+        ("semantic", torch.zeros(4, 3).long(), ValueError, "expected shape [3, 4], got [4, 3]"),
+        ("semantic", torch.zeros(3, 4), TypeError, "expected torch.int64, got torch.float32"),
+        ("semantic", torch.full((3, 4), 256), ValueError, "classes from 0 to 255, got 256"),
+        ("semantic", torch.full((3, 4), -1), ValueError, "classes from 0 to 255, got -1"),
+        ("stuff", [5, 0], ValueError, "expected classes from 1 to 254, got 0"),
+        ("stuff", [255], ValueError, "expected classes from 1 to 254, got 255"),
+        ("stuff_area", -1, ValueError, "expected 0 or above, got -1"),
+    ]:
+        check(lambda name=name, bad=bad: merge(**{name: bad}), error, name, words)
+
+
 @pytest.mark.parametrize(
     ("begins", "call"),
     [
@@ -435,6 +476,11 @@ def test_bad_scores():
         ("boxes, scores", lambda: nms(good, elsewhere(scores), 0.5)),
         ("boxes, scores", lambda: batched_nms(good, elsewhere(scores), ones, 0.5)),
         ("boxes, idxs", lambda: batched_nms(good, scores, elsewhere(ones), 0.5)),
+        (
+            "masks, labels, scores, semantic",
+            lambda: merge(semantic=elsewhere(merge_inputs["semantic"])),
+        ),
+        ("masks, labels, scores, semantic", lambda: merge(scores=elsewhere(scores))),
     ],
 )
 def test_mixed_devices(begins, call):

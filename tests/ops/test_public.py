@@ -57,6 +57,7 @@ NEEDS_LOOPS = [
     "losses.cross_entropy",
     "losses.dice_loss",
     "losses.focal_loss",
+    "panoptic.merge_panoptic",
 ]
 
 
