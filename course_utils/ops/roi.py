@@ -113,8 +113,8 @@ def _check_rois(
         for image_boxes in boxes:
             check_shape("boxes", image_boxes, "n", 4)
             check_same_device(input=input, boxes=image_boxes)
-        counts = torch.tensor([len(image_boxes) for image_boxes in boxes], dtype=torch.int64)
-        image = torch.arange(len(input)).repeat_interleave(counts).to(input.device)
+        image = [n for n, image_boxes in enumerate(boxes) for _ in range(len(image_boxes))]
+        image = torch.tensor(image, dtype=torch.int64, device=input.device)
         corners = torch.cat([input.new_zeros(0, 4), *boxes])
     else:
         check_shape("boxes", boxes, "k", 5)
@@ -274,32 +274,38 @@ def roi_align_loops(
 
 
 def _axis_weights(
-    start: Tensor, length: Tensor, bins: int, sampling_ratio: int, size: int
+    start: Tensor, length: Tensor, bins: tuple[int, int], sampling_ratio: int, size: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
-    """RoIAlign along one axis: the pixels that each bin mixes and their weights, [k, bins, taps] each."""
-    bin_size = (length / bins)[:, None, None]
-    adaptive = sampling_ratio <= 0
-    grid = bin_size.ceil().clamp(min=1) if adaptive else torch.full_like(bin_size, sampling_ratio)
-    samples = int(max(grid.flatten().tolist(), default=1))
-    number = torch.arange(bins, device=start.device)[:, None]
-    step = torch.arange(0.5, samples, dtype=start.dtype, device=start.device)
-    bin_start = start[:, None, None] + number * bin_size
-    position = bin_start + step * bin_size / grid  # [k, bins, samples]
+    """RoIAlign along x and y: the pixels that each bin mixes and their weights, [k, 2, bins, taps] each.
 
-    inside = (position >= -1) & (position <= size)
-    if adaptive:  # Each roi has its own number of samples, and one without size has none.
+    Both axes at once, as many bins as the longer one has: for a few rois the number of steps is the cost.
+    """
+    bin_size = (length / length.new_tensor(bins))[..., None, None]  # [k, 2, 1, 1]
+    last = length.new_tensor(size)[:, None, None] - 1
+    grid = samples = sampling_ratio
+    if sampling_ratio <= 0:  # Each roi has its own number of samples.
+        grid = bin_size.ceil().clamp(min=1)
+        samples = int(max(grid.flatten().tolist(), default=1))
+    number = torch.arange(max(bins), device=start.device)[:, None]
+    step = torch.arange(0.5, samples, dtype=start.dtype, device=start.device)
+    bin_start = start[..., None, None] + number * bin_size
+    sample = bin_start + step * bin_size / grid  # [k, 2, bins, samples]
+
+    position = sample.clamp(min=0).minimum(last)
+    inside = (sample - position).abs() <= 1
+    if sampling_ratio <= 0:  # A roi without size has none.
         inside &= (step < grid) & (bin_size > 0)
-    position, share = position.clamp(0, size - 1), inside / grid
+    share = inside / grid
     reach = max((bin_size / grid).flatten().tolist(), default=0) * (samples - 1)
-    taps = min(math.ceil(reach) + 2, size)
+    taps = min(math.ceil(reach) + 2, max(size))
     if taps < 2 * samples:  # The samples lie close together: a bin mixes a run of pixels.
-        pixel = position[:, :, :1].floor() + torch.arange(taps, device=start.device)
-        hat = (1 - (pixel[..., None] - position[:, :, None, :]).abs()).clamp(min=0)
-        weight = (hat * share[:, :, None, :]).sum(dim=3)
+        pixel = position[..., :1].floor() + torch.arange(taps, device=start.device)
+        hat = (1 - (pixel[..., None] - position[..., None, :]).abs()).clamp(min=0)
+        weight = (hat * share[..., None, :]).sum(dim=-1)
     else:
         pixel, hat = _two_nearest(position)
-        pixel, weight = pixel.flatten(2), (hat * share[..., None]).flatten(2)
-    return pixel.clamp(max=size - 1).int(), weight
+        pixel, weight = pixel.flatten(3), (hat * share[..., None]).flatten(3)
+    return pixel.minimum(last).int(), weight
 
 
 def _pixel_rows(pixels: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
@@ -311,10 +317,11 @@ def _pixel_rows(pixels: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
     if pixels.is_contiguous() or index.numel() > 4 * batch * height * width:
         return pixels.reshape(-1, channels).contiguous(), index
     wanted = torch.zeros(batch * height * width, dtype=torch.bool, device=index.device)
-    wanted[index.flatten()] = True
+    index = index.long()
+    wanted[index] = True
     rows = pixels[wanted.view(batch, height, width)]
     place = wanted.cumsum(0, dtype=torch.int32) - 1
-    return rows.contiguous(), place.take(index.long())
+    return rows.contiguous(), place.take(index)
 
 
 class _WeightedSums(torch.autograd.Function):
@@ -411,15 +418,15 @@ def roi_align(
     """
     image, corners, output_size = _check_rois(input, boxes, output_size, spatial_scale)
     height, width = input.shape[2:]
-    x1, y1, x2, y2 = (corners - 0.5 if aligned else corners).unbind(dim=1)
-    box_width, box_height = x2 - x1, y2 - y1
-    if not aligned:
-        box_width, box_height = box_width.clamp(min=1), box_height.clamp(min=1)
-    rows, down = _axis_weights(y1, box_height, output_size[0], sampling_ratio, height)
-    columns, along = _axis_weights(x1, box_width, output_size[1], sampling_ratio, width)
-    rows = (image.int()[:, None, None] * height + rows) * width
+    start, stop = (corners - 0.5 if aligned else corners).split(2, dim=1)
+    length = stop - start if aligned else (stop - start).clamp(min=1)
+    high, wide = output_size
+    pixels, weights = _axis_weights(start, length, (wide, high), sampling_ratio, (width, height))
+    (columns, rows), (along, down) = pixels.unbind(1), weights.unbind(1)
+    rows = (image.int()[:, None, None] * height + rows[:, :high]) * width
     # A bin's taps are every row with every column: [k, oh, 1, taps] and [k, 1, ow, taps].
-    high, wide = rows.shape[2], columns.shape[2]
-    rows, down = (axis.repeat_interleave(wide, dim=2)[:, :, None] for axis in (rows, down))
-    columns, along = (axis.repeat(1, 1, high)[:, None] for axis in (columns, along))
+    taps = pixels.shape[3]
+    tap = torch.arange(taps**2, device=input.device)
+    rows, down = (axis[:, :high, None, tap // taps] for axis in (rows, down))
+    columns, along = (axis[:, None, :wide, tap % taps] for axis in (columns, along))
     return _WeightedSums.apply(input, rows + columns, down * along)

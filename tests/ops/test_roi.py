@@ -174,6 +174,20 @@ def test_align_with_samples_of_any_distance(sampling_ratio, scale):
     same(ours, with_gradient(tv.roi_align, input, *arguments))
 
 
+@pytest.mark.parametrize(("sampling_ratio", "aligned"), ALIGN)
+@pytest.mark.parametrize("output_size", [(1, 9), (9, 1)], ids=str)
+def test_align_with_unlike_axes(output_size, sampling_ratio, aligned):
+    """The axes share their number of bins and taps inside: neither may reach into the other's."""
+    boxes = torch.tensor([[0, 1.2, 0.3, 55.7, 2.9], [1, 3.1, 0.2, 4.0, 5.9], [1, -9, -9, 70, 9]])
+    for size in ((6, 60), (60, 6)):
+        arguments = boxes, output_size, 1.0, sampling_ratio, aligned
+        ours, theirs = (
+            with_gradient(operator, feature_map(2, 3, *size), *arguments)
+            for operator in (roi_align, tv.roi_align)
+        )
+        same(ours, theirs)
+
+
 LAYOUTS = {
     "channels-last": lambda x: x.contiguous(memory_format=torch.channels_last),
     "transposed": lambda x: x.mT.contiguous().mT,
