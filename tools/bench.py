@@ -35,7 +35,8 @@ from course_utils.ops.upsample import bicubic, bilinear, max_pool_with_indices, 
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tools.bench_training import measure_training
+from tools.bench_detection import measure_detection
+from tools.bench_training import measure_detectors, measure_training
 from tools.notebooks import ROOT
 
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -43,7 +44,8 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 
 def main() -> None:
     lines = ["# Benchmarks", "", *describe_machine(), "", *measure_scenes(), ""]
-    page = "\n".join([*lines, *measure_operators(), "", *measure_training()]) + "\n"
+    parts = (measure_operators, measure_detection, measure_training, measure_detectors)
+    page = "\n".join([*lines, *("\n".join([*part(), ""]) for part in parts)])
     print(page)
     PAGE.write_text(page, encoding="utf-8")
 

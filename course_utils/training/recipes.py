@@ -7,7 +7,7 @@ model, history = fit(replace(FCN, steps=200))       a shorter one, with `datacla
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from course_utils.core import data_path, seed_everything
-from course_utils.models import fcn, unet
+from course_utils.models import fcn, mask_rcnn, panoptic_fpn, unet
 from course_utils.training.checkpoints import History, load_weights, round_weights, save_weights
 from course_utils.training.distributed import join_processes
+from course_utils.training.instances import detector_task, panoptic_task, weighted_loss
 from course_utils.training.loop import Record, train
 from course_utils.training.microscopy import nuclei_task, nuclei_unet, weighted_pixel_loss
 from course_utils.training.semantic import Task, pixel_loss, semantic_task
@@ -72,7 +73,23 @@ NUCLEI = Recipe(
     size=128,
     weight_decay=1e-2,
 )
-RECIPES = {recipe.name: recipe for recipe in (FCN, UNET, NUCLEI)}
+MASK_RCNN = Recipe(
+    name="mask_rcnn",
+    about="Mask R-CNN, thin, regions cropped at stride 2",
+    build=mask_rcnn.small,
+    task=detector_task,
+    loss=weighted_loss,
+    steps=12000,
+    clip=1.0,
+)
+PANOPTIC_FPN = replace(
+    MASK_RCNN,
+    name="panoptic_fpn",
+    about="Panoptic FPN: the same with a semantic head",
+    build=panoptic_fpn.small,
+    task=panoptic_task,
+)
+RECIPES = {recipe.name: recipe for recipe in (FCN, UNET, NUCLEI, MASK_RCNN, PANOPTIC_FPN)}
 
 
 def settings(recipe: Recipe) -> dict[str, Any]:

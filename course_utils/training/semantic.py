@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from course_utils.core import VOID
@@ -149,40 +149,60 @@ def _scene_task(batch_size: int, size: int, device: torch.device | str) -> Task:
         scenes = make_scenes(numbers, seed=world, size=(size, size), device=device)
         return scenes.images, scenes.semantic
 
+    def stored(first: int) -> tuple[Tensor, ...]:
+        images, labels = draw(first, BLOCK, TRAINING_SEED)
+        return (images * 255).round().byte(), labels.byte()
+
+    stock = scene_stock(stored, batch_size, device)
+
+    def batches(step: int) -> Batch:
+        (images, labels), mirrored = stock(step)
+        images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+        labels = torch.where(mirrored[:, None, None], labels.flip(-1), labels)
+        return images / 255, labels.long()
+
     def evaluate(model: nn.Module) -> dict[str, float]:
         parts = (draw(first, 50, HELD_OUT_SEED) for first in range(0, HELD_OUT, 50))
         return semantic_metrics(model, parts, len(CLASS_NAMES))
 
-    return Task(CLASS_NAMES, _scene_batches(draw, batch_size, size, device), evaluate)
+    return Task(CLASS_NAMES, batches, evaluate)
 
 
-def _scene_batches(
-    draw: Callable[[int, int, int], Batch],
+def scene_stock(
+    draw: Callable[[int], tuple[Tensor, ...]],
     batch_size: int,
-    size: int,
     device: torch.device | str,
-) -> Callable[[int], Batch]:
-    """Scenes 0, 1, 2, ..., drawn when their turn comes and kept as bytes, because drawing takes its time.
+    scenes: int = SCENES,
+) -> Callable[[int], tuple[list[Tensor], Bool[Tensor, " b"]]]:
+    """Scenes 0, 1, 2, ..., drawn when their turn comes and kept, because drawing takes its time.
 
     After the last of the stock they come again, mirrored in every other round.
+
+    Args:
+        draw: a block of scenes from this number on, in a form that takes little room.
+        batch_size: scenes a step.
+        device: where they are kept.
+        scenes: how many there are in the stock.
+
+    Returns:
+        The scenes of a step, and which of them are to be mirrored.
     """
-    kept_images = torch.empty(SCENES, 3, size, size, dtype=torch.uint8, device=device)
-    kept_labels = torch.empty(SCENES, size, size, dtype=torch.uint8, device=device)
-    kept: set[int] = set()
+    kept: list[Tensor] = []
+    drawn: set[int] = set()
 
-    def batches(step: int) -> Batch:
+    def stock(step: int) -> tuple[list[Tensor], Tensor]:
         places = torch.arange(step * batch_size, (step + 1) * batch_size, device=device)
-        numbers, mirrored = places % SCENES, places // SCENES % 2 == 1
-        for block in set((numbers // BLOCK).tolist()) - kept:
-            rows = slice(block * BLOCK, (block + 1) * BLOCK)
-            images, labels = draw(rows.start, BLOCK, TRAINING_SEED)
-            kept_images[rows], kept_labels[rows] = (images * 255).round().byte(), labels.byte()
-            kept.add(block)
-        images, labels = kept_images[numbers] / 255, kept_labels[numbers].long()
-        images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
-        return images, torch.where(mirrored[:, None, None], labels.flip(-1), labels)
+        numbers, mirrored = places % scenes, places // scenes % 2 == 1
+        for block in set((numbers // BLOCK).tolist()) - drawn:
+            parts = draw(block * BLOCK)
+            if not kept:
+                kept.extend(part.new_empty(scenes, *part.shape[1:]) for part in parts)
+            for rows, part in zip(kept, parts, strict=True):
+                rows[block * BLOCK : (block + 1) * BLOCK] = part
+            drawn.add(block)
+        return [rows[numbers] for rows in kept], mirrored
 
-    return batches
+    return stock
 
 
 def _open_folder(folder: Path, part: str) -> Pictures:
