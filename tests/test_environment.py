@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
 NO_DEPS = PYPROJECT["tool"]["course"]["no-deps"]
+TEST_NO_DEPS = PYPROJECT["tool"]["course"]["test-no-deps"]
 
 # Stands for the system's Python and for the one in .venv: writes down each call, and behaves as `mood` says.
 FAKE_PYTHON = """#!/bin/sh
@@ -56,7 +57,7 @@ exit 0
 WHOLE = [
     "venv",
     "pip -e .[lab,test] -c constraints.txt",
-    f"pip --no-deps {' '.join(NO_DEPS)}",
+    f"pip --no-deps {' '.join(NO_DEPS + TEST_NO_DEPS)}",
     "import",
 ]
 
@@ -351,7 +352,9 @@ def test_the_tested_set_lies_in_the_ranges_and_names_every_requirement():
 
 
 def test_every_import_comes_with_the_tested_set():
-    known = constraints().keys() | {canonicalize_name(Requirement(one).name) for one in NO_DEPS}
+    known = constraints().keys() | {
+        canonicalize_name(Requirement(one).name) for one in NO_DEPS + TEST_NO_DEPS
+    }
     known |= {"triton"}  # torch brings and pins it on Linux; elsewhere the kernels are not used
     own = {"course_utils", "tests", "tools"}
     providers = packages_distributions()

@@ -197,7 +197,8 @@ def install():
     pip = [PYTHON, "-I", "-m", "pip", "--disable-pip-version-check", "--no-input", "install"]
     step("the packages", pip + ["-e", ".[lab,test]", "-c", "constraints.txt"], failed)
     with open(os.path.join(ROOT, "pyproject.toml"), "rb") as file:
-        apart = tomllib.load(file)["tool"]["course"]["no-deps"]
+        course = tomllib.load(file)["tool"]["course"]
+    apart = course["no-deps"] + course["test-no-deps"]
     step(" ".join(apart), pip + ["--no-deps"] + apart, failed)
     step(
         "a first import",

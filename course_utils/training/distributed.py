@@ -76,11 +76,12 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         if not self.training:
             return super().forward(input)
         values = input.float()
-        mean = all_reduce(values.mean((0, 2, 3))) / dist.get_world_size()
+        n = values.new_tensor(values.numel() // values.shape[1])
+        dist.all_reduce(n)  # a detector's processes crop different numbers of regions
+        mean = all_reduce(values.sum((0, 2, 3))) / n
         apart = values - mean[:, None, None]
-        variance = all_reduce(apart.square().mean((0, 2, 3))) / dist.get_world_size()
+        variance = all_reduce(apart.square().sum((0, 2, 3))) / n
         with torch.no_grad():
-            n = values.numel() // values.shape[1] * dist.get_world_size()
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * n / (n - 1), self.momentum)
