@@ -12,7 +12,9 @@ import course_utils.exercises
 from course_utils.exercises import (
     checking,
     fcn,
+    mask_rcnn,
     overview,
+    panoptic,
     rcnn_training_targets,
     roi_align,
     semantic_segmentation,
@@ -163,6 +165,76 @@ def islands_by_painting(foreground, smallest):
     return sum(bool((numbers == n).sum() >= smallest) for n in numbers[foreground].unique())
 
 
+def segment_numbers_by_bytes(pixels):
+    return torch.tensor(
+        [[int.from_bytes(bytes(colour), "little") for colour in row] for row in pixels.tolist()]
+    )
+
+
+def object_added_pixel_by_pixel(panoptic, mask, label, most_taken):
+    canvas, pixels = panoptic.tolist(), mask.nonzero().tolist()
+    free = [(i, j) for i, j in pixels if canvas[i][j] == 0]
+    if pixels and 1 - len(free) / len(pixels) <= most_taken + 1e-9:
+        earlier = {code for row in canvas for code in row if code // 1000 == label}
+        for i, j in free:
+            canvas[i][j] = 1000 * label + len(earlier) + 1
+    return torch.tensor(canvas)
+
+
+def class_counted_by_sets(predicted, truth, label):
+    def segments(panoptic):
+        places = {}
+        for place, code in enumerate(panoptic.flatten().tolist()):
+            places.setdefault(code, set()).add(place)
+        return places
+
+    mine, its = segments(predicted), segments(truth)
+    void = its.pop(0, set())
+    mine, its = ([p for c, p in s.items() if c // 1000 == label] for s in (mine, its))
+    ious = [len(a & b) / len((a | b) - (void & a)) for a in mine for b in its]
+    pairs = [iou for iou in ious if iou > 0.5]
+    alone = [a for a in mine if not any(2 * len(a & b) > len((a | b) - (void & a)) for b in its)]
+    extra = sum(2 * len(a & void) <= len(a) for a in alone)
+    return sum(pairs), len(pairs), extra, len(its) - len(pairs)
+
+
+def iou_of_pixel_sets(one, other):
+    first, second = ({tuple(pixel) for pixel in mask.nonzero().tolist()} for mask in (one, other))
+    return len(first & second) / max(len(first | second), 1)
+
+
+def target_cell_by_cell(mask, box, bins):
+    x1, y1, x2, y2 = (int(edge) for edge in box)
+    down, along = (y2 - y1) // bins, (x2 - x1) // bins
+    target = torch.zeros(bins, bins)
+    for i, j in itertools.product(range(bins), repeat=2):
+        top, left = y1 + i * down, x1 + j * along
+        target[i, j] = mask[top : top + down, left : left + along].float().mean()
+    return target
+
+
+def mask_loss_cell_by_cell(logits, labels, targets):
+    total = 0.0
+    for maps, label, target in zip(logits.double(), labels.tolist(), targets.double()):
+        for logit, share in zip(maps[label - 1].flatten().tolist(), target.flatten().tolist()):
+            total += max(logit, 0) - logit * share + math.log1p(math.exp(-abs(logit)))
+    return total / max(targets.numel(), 1)
+
+
+def area_by_lists(scores, correct, ground_truths):
+    pairs = sorted(zip(scores.tolist(), correct.tolist()), reverse=True)
+    hits = list(itertools.accumulate(int(right) for _, right in pairs))
+    points = [(hit * 100, hit / place) for place, hit in enumerate(hits, start=1)]
+    heights = [
+        max(
+            (precision for found, precision in points if found >= percent * ground_truths),
+            default=0,
+        )
+        for percent in range(101)
+    ]
+    return sum(heights) / 101
+
+
 RIGHT = {
     overview.check_instance_boxes: lambda instances: torch.cat(
         [masks_to_boxes_loops(instances[None] == n) for n in range(1, int(instances.max()) + 1)]
@@ -226,6 +298,18 @@ RIGHT = {
     ),
     roi_align.check_align_one_bin: align_by_points,
     roi_align.check_gradient_of_one_bin: gradient_by_points,
+    mask_rcnn.check_iou_of_masks: iou_of_pixel_sets,
+    mask_rcnn.check_target_of_mask: target_cell_by_cell,
+    mask_rcnn.check_loss_of_masks: mask_loss_cell_by_cell,
+    mask_rcnn.check_area_under_curve: area_by_lists,
+    panoptic.check_segment_numbers: segment_numbers_by_bytes,
+    panoptic.check_quality: lambda ious, predicted, true: (
+        2 * sum(ious.tolist()) / (predicted + true),
+        math.fsum(ious.tolist()) / len(ious) if len(ious) else 0.0,
+        2 * len(ious) / (predicted + true),
+    ),
+    panoptic.check_add_object: object_added_pixel_by_pixel,
+    panoptic.check_count_class: class_counted_by_sets,
     unet.check_valid_size: lambda size, depth: size - 2 * (6 * 2**depth - 4) if depth else size - 4,
     unet.check_gap_weight: lambda pixel, one, other: (
         1

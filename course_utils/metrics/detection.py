@@ -8,7 +8,7 @@ the same for all images, classes, thresholds and sizes at once:
 >>> correct = match_detections(iou, scores, threshold=0.5) >= 0
 >>> correct
 tensor([ True, False,  True])
->>> average_precision(*precision_recall(scores, correct, ground_truths=2))
+>>> average_precision(*precision_and_recall(scores, correct, ground_truths=2))
 tensor(0.8350, dtype=torch.float64)
 """
 
@@ -125,7 +125,7 @@ def match_detections(
     return torch.tensor(matches, dtype=torch.int64, device=iou.device)
 
 
-def precision_recall(
+def precision_and_recall(
     scores: Float[Tensor, " n"],
     correct: Bool[Tensor, "*cases n"],
     ground_truths: int | Int64[Tensor, "..."],
@@ -148,7 +148,7 @@ def precision_recall(
         TypeError: not tensors, or not of numbers that fit.
         ValueError: a wrong shape, or scores that are no finite numbers.
 
-    >>> precision, recall = precision_recall(
+    >>> precision, recall = precision_and_recall(
     ...     torch.tensor([0.9, 0.8, 0.7]), torch.tensor([True, False, True]), ground_truths=2
     ... )
     >>> print(precision.tolist(), recall.tolist())
@@ -173,7 +173,7 @@ def interpolate_precision(
     This takes the zigzag out of the curve: what it shows never gets better to the right.
 
     Args:
-        precision: from `precision_recall`.
+        precision: from `precision_and_recall`.
         recall: the same.
 
     Returns:
@@ -205,7 +205,7 @@ def average_precision(
     """The area under the interpolated curve: the mean of its 101 heights.
 
     Args:
-        precision: from `precision_recall`.
+        precision: from `precision_and_recall`.
         recall: the same.
 
     Returns:
@@ -336,7 +336,7 @@ def _curves(predictions: Images, targets: Images, iou_type: str) -> _Curves:
         mine = (found.label == label).nonzero()[:, 0]
         truths = (~left_out)[true.label == label].sum(dim=0)  # [sizes]
         hits, skip = (each[mine].permute(2, 1, 0).contiguous() for each in (correct, ignored))
-        curve = interpolate_precision(*precision_recall(scores[mine], hits, truths, skip))
+        curve = interpolate_precision(*precision_and_recall(scores[mine], hits, truths, skip))
         precision[:, :, number] = (curve * (truths / truths)[:, None]).movedim(2, 1)  # 0 / 0 is nan
         for column, most in enumerate(MOST_DETECTIONS):
             right = (hits & (rank[mine] < most)).sum(dim=2)  # [thresholds, sizes]

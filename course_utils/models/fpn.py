@@ -107,7 +107,7 @@ def crop_regions(
     """Cut every region out of its level of the pyramid.
 
     Args:
-        features: the levels by their stride, finest first.
+        features: the levels by their stride, finest first, each twice as coarse as the one before.
         rois: `image, x1, y1, x2, y2` in pixels of the image.
         output_size: the crops' height and width in bins.
         crop: `roi_align`, or `roi_pool` to see what it costs.

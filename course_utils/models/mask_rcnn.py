@@ -43,7 +43,7 @@ def small(
         rpn=RPN(
             channels=channels,
             strides=(8,),
-            sizes=((36,),),
+            sizes=((36.0,),),
             samples=128,
             candidates=96,
             proposals=32,

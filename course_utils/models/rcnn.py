@@ -197,8 +197,7 @@ class FasterRCNN(nn.Module):
         answers = self.box_head(self.cut(features, rois, self.box_head))
         losses |= self.box_head.loss(answers, labels, deltas)
         for head in self.heads.values():
-            # At least one crop, for batch norm; without an object nothing is learnt from it.
-            answers = head(self.cut(features, rois[: max(positive, 1)], head))[:positive]
+            answers = head(self.cut(features, rois[:positive], head))
             targets = head.targets(rois[:positive, 1:], objects, matches)
             losses |= head.loss(answers, labels[:positive], targets)
         return losses
@@ -219,15 +218,15 @@ class FasterRCNN(nn.Module):
     @torch.no_grad()
     def detect(self, features: Features, size: tuple[int, int]) -> Detections:
         """Propose, name and refine; then every other head looks at the refined boxes."""
-        anchors = self.rpn(features)
-        rois, _ = self.rpn.predict(anchors, size)
+        proposals = self.rpn(features)
+        rois, _ = self.rpn.predict(proposals, size)
         answers = self.box_head(self.cut(features, rois, self.box_head))
         found = self.box_head.predict(answers, rois, size)
         rois = torch.cat([found["image"][:, None], found["boxes"]], dim=1)
         for name, head in self.heads.items():
             answers = head(self.cut(features, rois, head))
             found[name] = head.predict(answers, found["boxes"], found["labels"], size)
-        return separate_images(found, len(anchors.objectness))
+        return separate_images(found, len(proposals.objectness))
 
 
 @torch.no_grad()

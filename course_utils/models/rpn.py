@@ -106,7 +106,8 @@ class RPN(nn.Module):
         proposals: the best so many of an image leave it.
         iou_threshold: of two proposals that overlap more, the weaker goes.
 
-    Source: Ren et al., "Faster R-CNN", NeurIPS 2015, section 3.1.
+    Source: Ren et al., "Faster R-CNN", NeurIPS 2015, section 3.1. As in Lin et al., CVPR 2017, the layers are
+    shared by all levels; torchvision suppresses overlaps within each level, and here all levels compete.
     """
 
     def __init__(
@@ -114,7 +115,7 @@ class RPN(nn.Module):
         *,
         channels: int = 256,
         strides: Sequence[int] = (4, 8, 16, 32),
-        sizes: Sequence[Sequence[float]] = ((32,), (64,), (128,), (256,)),
+        sizes: Sequence[Sequence[float]] = ((32.0,), (64.0,), (128.0,), (256.0,)),
         aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
         samples: int = 256,
         candidates: int = 2000,
@@ -186,7 +187,7 @@ class RPN(nn.Module):
             labels, deltas: of `targets`.
 
         Returns:
-            "objectness" and "proposal_box", per sampled anchor.
+            "objectness" and "proposal_box", divided by the number of anchors that should be sampled.
         """
         count = self.samples * len(labels)
         positive, negative = balanced_sample(labels.flatten(), count, 0.5)

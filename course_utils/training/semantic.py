@@ -153,7 +153,7 @@ def _scene_task(batch_size: int, size: int, device: torch.device | str) -> Task:
         images, labels = draw(first, BLOCK, TRAINING_SEED)
         return (images * 255).round().byte(), labels.byte()
 
-    stock = scene_stock(stored, batch_size, device)
+    stock = scene_stock(stored, batch_size, device, SCENES)
 
     def batches(step: int) -> Batch:
         (images, labels), mirrored = stock(step)
@@ -172,7 +172,7 @@ def scene_stock(
     draw: Callable[[int], tuple[Tensor, ...]],
     batch_size: int,
     device: torch.device | str,
-    scenes: int = SCENES,
+    scenes: int,
 ) -> Callable[[int], tuple[list[Tensor], Bool[Tensor, " b"]]]:
     """Scenes 0, 1, 2, ..., drawn when their turn comes and kept, because drawing takes its time.
 

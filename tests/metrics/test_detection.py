@@ -23,7 +23,7 @@ from course_utils.metrics.detection import (
     interpolate_precision,
     mask_iou,
     match_detections,
-    precision_recall,
+    precision_and_recall,
 )
 
 # --- the reference
@@ -444,7 +444,7 @@ def test_precision_recall_equals_scikit_learn():
     generator = torch.Generator().manual_seed(0)
     scores = torch.rand(50, generator=generator)
     correct = torch.rand(50, generator=generator) < scores
-    precision, recall = precision_recall(scores, correct, int(correct.sum()))
+    precision, recall = precision_and_recall(scores, correct, int(correct.sum()))
     expected = precision_recall_curve(correct, scores)
     assert_close(precision.flip(0).numpy(), expected[0][:-1])
     assert_close(recall.flip(0).numpy(), expected[1][:-1])
@@ -454,10 +454,10 @@ def test_precision_recall_of_several_cases_and_without_the_ignored():
     scores = torch.tensor([0.7, 0.9, 0.8])
     correct = torch.tensor([[True, True, False], [True, False, False]])
     ignored = torch.tensor([[False, False, True], [False, True, False]])
-    precision, recall = precision_recall(scores, correct, torch.tensor([2, 4]), ignored)
+    precision, recall = precision_and_recall(scores, correct, torch.tensor([2, 4]), ignored)
     assert_close(precision, torch.tensor([[1, 1, 1], [0, 0, 0.5]]).double())
     assert_close(recall, torch.tensor([[0.5, 0.5, 1], [0, 0, 0.25]]).double())
-    assert precision_recall(scores, correct[0], 0)[1].isnan().sum() == 0  # 1 / 0, 2 / 0
+    assert precision_and_recall(scores, correct[0], 0)[1].isnan().sum() == 0  # 1 / 0, 2 / 0
 
 
 def test_average_precision_by_hand():
@@ -596,13 +596,13 @@ BAD_CALLS = {
         "got 50",
     ),
     "curve, scores": (
-        lambda: precision_recall(ones[:1], ones > 0, 1),
+        lambda: precision_and_recall(ones[:1], ones > 0, 1),
         ValueError,
         "scores",
         "[2], got [1]",
     ),
     "curve, nan": (
-        lambda: precision_recall(ones * math.nan, ones > 0, 1),
+        lambda: precision_and_recall(ones * math.nan, ones > 0, 1),
         ValueError,
         "scores",
         "finite numbers, got [nan, nan]",
