@@ -56,7 +56,7 @@ def check_boxes(name: str, boxes: Tensor) -> None:
     check_shape(name, boxes, "n", 4)
     if boxes.is_complex() or boxes.dtype == torch.bool:
         raise TypeError(f"{name}: expected real numbers, got {boxes.dtype}")
-    if (boxes[:, :2] <= boxes[:, 2:]).all() and math.isfinite(boxes.sum()):
+    if (boxes[:, :2] <= boxes[:, 2:]).all() and math.isfinite(boxes.detach().sum()):
         return  # all is well, in few steps; what follows finds the culprit
     if not torch.isfinite(boxes).all():
         row = int(torch.isfinite(boxes).all(dim=1).int().argmin())
