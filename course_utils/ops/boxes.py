@@ -139,7 +139,7 @@ def box_iou(boxes1: Real[Tensor, "n 4"], boxes2: Real[Tensor, "m 4"]) -> Float[T
     dtype = torch.promote_types(torch.result_type(columns, rows), torch.float32)
     iou = torch.empty(len(boxes1), len(boxes2), dtype=dtype, device=columns.device)
     # A few boxes at a time, whose pairs stay in the processor's cache from the first sum to the division.
-    few = max(1, 2**16 // max(1, len(boxes2)))
+    few = max(1, 2**18 // max(1, len(boxes2)))
     for part, place in zip(columns.split(few, dim=1), iou.split(few)):
         _ratio(*_overlaps(part, rows), out=place)
     return iou

@@ -63,7 +63,7 @@ def test_iou_is_torchvisions_to_the_last_bit():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int32])
 def test_iou_of_more_boxes_than_it_compares_at_a_time(dtype):
-    boxes = 90 * torch.rand(700, 4, generator=torch.Generator().manual_seed(0)).cumsum(dim=1)
+    boxes = 90 * torch.rand(1100, 4, generator=torch.Generator().manual_seed(0)).cumsum(dim=1)
     boxes1, boxes2 = boxes.to(dtype), boxes[:300].flip(0).to(dtype)
     assert torch.equal(box_iou(boxes1, boxes2), tv.box_iou(boxes1, boxes2))
     if boxes1.is_floating_point():
