@@ -20,7 +20,9 @@ def small(
     crop: Callable[..., Tensor] = roi_align,
     class_agnostic: bool = False,
 ) -> FasterRCNN:
-    """A Mask R-CNN for a laptop and pictures of about 100 pixels: thin, with one level at stride 4.
+    """A Mask R-CNN for a laptop and pictures of about 100 pixels: thin, and finer than the paper's.
+
+    Proposals come from stride 8, and regions are cropped at stride 2: an object is about 36 pixels wide.
 
     Args:
         classes: how many there are, background among them.

@@ -168,7 +168,7 @@ class RPN(nn.Module):
         """
         overlap = box_iou(objects["boxes"], anchors)  # [m, n]: every image has the same anchors
         iou = overlap.new_zeros(len(overlap), images, len(anchors))
-        iou[torch.arange(len(iou)), objects["image"]] = overlap
+        iou[torch.arange(len(iou), device=iou.device), objects["image"]] = overlap
         matches = match_boxes(iou.flatten(1), 0.7, 0.3, allow_low_quality_matches=True)
         boxes = anchors.repeat(images, 1)
         labels = class_targets(matches, torch.ones_like(objects["labels"]))

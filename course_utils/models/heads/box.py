@@ -89,7 +89,8 @@ class BoxHead(nn.Module):
         """
         scores, found = answers
         positive = labels[: len(deltas)]
-        own = found[: len(deltas)].unflatten(1, (-1, 4))[torch.arange(len(positive)), positive - 1]
+        region = torch.arange(len(positive), device=positive.device)
+        own = found[region].unflatten(1, (-1, 4))[region, positive - 1]
         box = F.smooth_l1_loss(own, deltas, beta=1 / 9, reduction="sum")
         count = max(len(labels), 1)
         return {
