@@ -2,6 +2,7 @@
 
 import jaxtyping
 import pytest
+import torch
 
 
 @pytest.fixture
@@ -10,3 +11,9 @@ def as_student():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(params=["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"])
+def device(request) -> str:
+    """The CPU, and CUDA where there is one."""
+    return request.param

@@ -247,9 +247,3 @@ def test_bad_calls(what):
     assert caught.type is error
     assert str(caught.value).startswith(f"{begins}: ")
     assert words in str(caught.value)
-
-
-@pytest.fixture(params=["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"])
-def device(request) -> str:
-    """The CPU, and CUDA where there is one."""
-    return request.param

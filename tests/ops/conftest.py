@@ -66,12 +66,6 @@ CASES = [
 ]
 
 
-@pytest.fixture(params=["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"])
-def device(request) -> str:
-    """The CPU, and CUDA where there is one."""
-    return request.param
-
-
 @pytest.fixture(params=[param.values for param in CASES], ids=[param.id for param in CASES])
 def box_pair(request, device) -> tuple[torch.Tensor, torch.Tensor]:
     """Two sets of boxes of one type: every awkward case in every type that can hold it."""
