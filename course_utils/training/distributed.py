@@ -123,3 +123,20 @@ def take_share(batch: Batch, rank: int, ranks: int, device: torch.device | str) 
     if isinstance(batch, list):
         return [take_share(entry, 0, 1, device) for entry in batch]
     return batch.to(device) if isinstance(batch, Tensor) else batch
+
+
+def count_images(batch: Batch) -> int:
+    """How many images a batch has.
+
+    Args:
+        batch: as in `take_share`.
+
+    Returns:
+        The number of entries.
+
+    >>> count_images({"images": torch.zeros(6, 3, 8, 8)})
+    6
+    """
+    while not isinstance(batch, Tensor | list):
+        batch = next(iter(batch.values() if isinstance(batch, dict) else batch))
+    return len(batch)

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -10,9 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from course_utils.training.checkpoints import History, load_state, save_state
-from course_utils.training.distributed import average, join_processes, take_share, wrap
+from course_utils.training.distributed import (
+    average,
+    count_images,
+    join_processes,
+    take_share,
+    wrap,
+)
 
 Batch = TypeVar("Batch")
+
+SMALL_MEMORY = (
+    "The memory is too small for a whole batch: from now on it is learnt from in {} parts."
+)
 
 
 class Record(NamedTuple):
@@ -84,6 +95,7 @@ def train(
     seed of dropout), so that a training that was killed and resumed ends with the same weights, bit for bit,
     as one that was not. Under `torchrun --nproc-per-node N` every process runs this same function: each takes
     one of N equal shares of every batch, gradients are averaged, and the losses are those of the whole batch.
+    Where a GPU's memory is too small for a batch, one process alone takes it in 2, 4, ... parts and says so.
 
     Args:
         model: what to train, in place; in evaluation mode afterwards.
@@ -123,13 +135,23 @@ def train(
     if resume and checkpoint and Path(checkpoint).exists():
         history = load_state(checkpoint, model, optimizer, scaler, run)
     shared = wrap(model, ranks)
-    saved = time.monotonic()
+    saved, parts = time.monotonic(), 1
 
     for step in range(len(history.losses), steps):
         torch.manual_seed((seed * steps + step) * ranks + rank)
         batch = take_share(batches(step), rank, ranks, place)
         rate = cosine_schedule(step, steps, learning_rate)
-        value = average(_learn(shared, batch, loss, optimizer, scaler, rate, clip), ranks)
+        value = None
+        while value is None:
+            shares = [take_share(batch, part, parts, place) for part in range(parts)]
+            try:
+                value = _learn(shared, shares, loss, optimizer, scaler, rate, clip)
+            except torch.OutOfMemoryError:
+                parts *= 2
+                if ranks > 1 or count_images(batch) % parts:
+                    raise
+                warnings.warn(SMALL_MEMORY.format(parts), stacklevel=2)
+        value = average(value, ranks)
         if not math.isfinite(value):
             raise FloatingPointError(
                 f"loss: {value} at step {step}; try a lower learning_rate than {learning_rate}"
@@ -151,26 +173,32 @@ def train(
 
 def _learn(
     model: nn.Module,
-    batch: Batch,
+    shares: Sequence[Batch],
     loss: Callable[[nn.Module, Batch], Tensor],
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     learning_rate: float,
     clip: float,
 ) -> Tensor:
-    """One step: forward, backward, clip, update. The loss is scaled so that float16 holds small gradients."""
+    """One step: forward, backward, clip, update. The loss is scaled so that float16 holds small gradients.
+
+    Usually the batch is one share; of several, the gradients are added up before the update.
+    """
     model.train()
-    with torch.autocast("cuda", torch.float16, enabled=scaler.is_enabled()):
-        value = loss(model, batch)
     optimizer.zero_grad()
-    scaler.scale(value).backward()
+    total = 0
+    for share in shares:
+        with torch.autocast("cuda", torch.float16, enabled=scaler.is_enabled()):
+            value = loss(model, share) / len(shares)
+        scaler.scale(value).backward()
+        total = total + value.detach()
     scaler.unscale_(optimizer)
     nn.utils.clip_grad_norm_(model.parameters(), clip)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
     scaler.step(optimizer)
     scaler.update()
-    return value.detach()
+    return total
 
 
 def _check_numbers(**numbers: int | float | None) -> None:

@@ -1,5 +1,6 @@
 """The training loop: it learns, it repeats, it tells, and it says what is wrong with its arguments."""
 
+import copy
 import subprocess
 import sys
 from typing import NamedTuple
@@ -92,6 +93,42 @@ def test_watch_hears_of_every_step_and_evaluate_comes_when_asked():
         True,
     ]
     assert modes == [(False, False)] * 3
+
+
+def test_a_memory_too_small_for_the_batch_takes_it_in_parts():
+    """As on a small GPU, where the loss of more than two images does not fit."""
+    tried = []
+
+    def cramped(model, batch):
+        tried.append(len(batch[0]))
+        if tried[-1] > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return small.loss(model, batch)
+
+    whole = nn.Conv2d(3, 4, 3, padding=1)  # no batch norm, which sees the parts
+    parts = copy.deepcopy(whole)
+    settings = {"steps": 3, "learning_rate": 1e-2, "device": "cpu"}
+    expected = train(whole, small.batches, small.loss, **settings)
+    with pytest.warns(UserWarning, match=r"^The memory is too small .* in \d parts\.$") as told:
+        history = train(parts, small.batches, cramped, **settings)
+    images = len(small.batches(0)[0])
+    halvings = (images // 2).bit_length() - 1
+    assert tried[:halvings] == [images >> k for k in range(halvings)]
+    assert tried[halvings:] == [2] * (3 * images // 2) and len(told) == halvings
+    torch.testing.assert_close(history.losses, expected.losses, rtol=1e-5, atol=0)
+    for a, b in zip(parts.parameters(), whole.parameters()):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_a_memory_too_small_for_one_image():
+    def hopeless(model, batch):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with (
+        pytest.warns(UserWarning, match="The memory is too small"),
+        pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"),
+    ):
+        train(small.build(), small.batches, hopeless, steps=1, learning_rate=1e-2, device="cpu")
 
 
 def test_frozen_weights_stay():
