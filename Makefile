@@ -7,10 +7,10 @@ PY := .venv/Scripts/python.exe
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help env run test lint lab notebooks address bench clean distclean
+.PHONY: help env run test test-all lint lab notebooks address bench clean distclean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 env: ## make or repair the environment in .venv; nothing to do when it is ready
 	@for python in $(PYTHON); do \
@@ -29,6 +29,9 @@ test: env ## all tests, then every notebook against its stored outputs, with one
 	$(PY) -m pytest
 	OMP_NUM_THREADS=1 $(PY) -m pytest --nbval notebooks
 	OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive $(PY) -m pytest --nbval notebooks
+
+test-all: test ## ... and what takes long: every section alone, the browser, Colab's way; needs Chromium
+	$(PY) -m pytest -m long
 
 lint: env ## style of the code and the notebooks, and the floors of course_utils
 	$(PY) -m ruff check .

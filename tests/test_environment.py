@@ -25,7 +25,9 @@ ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
 NO_DEPS = PYPROJECT["tool"]["course"]["no-deps"]
-TEST_NO_DEPS = PYPROJECT["tool"]["course"]["test-no-deps"]
+LOCAL_NO_DEPS = [
+    package for use in ("lab", "test") for package in PYPROJECT["tool"]["course"][f"{use}-no-deps"]
+]
 
 # Stands for the system's Python and for the one in .venv: writes down each call, and behaves as `mood` says.
 FAKE_PYTHON = """#!/bin/sh
@@ -56,8 +58,8 @@ exit 0
 """
 WHOLE = [
     "venv",
-    "pip -e .[lab,test] -c constraints.txt",
-    f"pip --no-deps {' '.join(NO_DEPS + TEST_NO_DEPS)}",
+    "pip -e .[lab,test,browser] -c constraints.txt",
+    f"pip --no-deps {' '.join(NO_DEPS + LOCAL_NO_DEPS)}",
     "import",
 ]
 
@@ -347,13 +349,13 @@ def constraints() -> dict[str, str]:
 
 def test_the_tested_set_lies_in_the_ranges_and_names_every_requirement():
     pins = constraints()
-    for name, requirement in requirements("lab", "test").items():
+    for name, requirement in requirements("lab", "test", "browser").items():
         assert requirement.specifier.contains(pins[name]), f"{requirement} and {name}=={pins[name]}"
 
 
 def test_every_import_comes_with_the_tested_set():
     known = constraints().keys() | {
-        canonicalize_name(Requirement(one).name) for one in NO_DEPS + TEST_NO_DEPS
+        canonicalize_name(Requirement(one).name) for one in NO_DEPS + LOCAL_NO_DEPS
     }
     known |= {"triton"}  # torch brings and pins it on Linux; elsewhere the kernels are not used
     own = {"course_utils", "tests", "tools"}

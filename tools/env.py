@@ -195,10 +195,10 @@ def make_venv():
 def install():
     failed = "pip could not install the packages. Details: " + LOG
     pip = [PYTHON, "-I", "-m", "pip", "--disable-pip-version-check", "--no-input", "install"]
-    step("the packages", pip + ["-e", ".[lab,test]", "-c", "constraints.txt"], failed)
+    step("the packages", pip + ["-e", ".[lab,test,browser]", "-c", "constraints.txt"], failed)
     with open(os.path.join(ROOT, "pyproject.toml"), "rb") as file:
         course = tomllib.load(file)["tool"]["course"]
-    apart = course["no-deps"] + course["test-no-deps"]
+    apart = course["no-deps"] + course["lab-no-deps"] + course["test-no-deps"]
     step(" ".join(apart), pip + ["--no-deps"] + apart, failed)
     step(
         "a first import",
