@@ -50,11 +50,14 @@ def small(
             candidates=96,
             proposals=32,
         ),
-        box_head=BoxHead(channels=channels, classes=things, hidden=128, detections=20),
+        box_head=BoxHead(
+            channels=channels, classes=things, crop_strides=(2,), hidden=128, detections=20
+        ),
         heads={
             "masks": MaskHead(
                 channels=channels,
                 classes=1 if class_agnostic else things,
+                crop_strides=(2,),
                 width=32,
                 convolutions=2,
             )
@@ -62,5 +65,4 @@ def small(
         samples=24,
         positive_fraction=0.33,
         crop=crop,
-        crop_strides=(2,),
     )

@@ -14,14 +14,14 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from course_utils.models.backbones import Backbone
-from course_utils.models.fpn import FPN, crop_regions
+from course_utils.models.fpn import crop_regions
 from course_utils.models.heads.box import BoxHead
 from course_utils.models.rpn import RPN, Objects, collate_objects, match_regions
 from course_utils.ops.assignment import balanced_sample, class_targets
 from course_utils.ops.roi import roi_align
 
 Targets = Sequence[Mapping[str, Tensor]]
-Features = Mapping[int, Float[Tensor, "b c _ _"]]
+Features = Mapping[int, Float[Tensor, "b _ _ _"]]
 Losses = dict[str, Float[Tensor, ""]]
 Detections = list[dict[str, Tensor]]
 
@@ -131,16 +131,16 @@ class FasterRCNN(nn.Module):
 
     Args:
         backbone: images in, features out.
-        neck: makes a pyramid of the features.
+        neck: makes a pyramid of the features, levels by their stride; see `FPN`.
         rpn: proposes regions.
         box_head: names and refines them.
-        heads: more questions about a region, by name; "masks" makes Mask R-CNN. A head has a `crop_size`, a
-            `forward(crops)`, and the methods `targets(boxes, objects, matches)`, `loss(answers, labels,
-            targets)` and `predict(answers, boxes, labels, size)`.
+        heads: more questions about a region, by name; "masks" makes Mask R-CNN. A head has a `crop_size`,
+            the `crop_strides` of the levels it is cut from, a `forward(crops)`, and the methods
+            `targets(boxes, objects, matches)`, `loss(answers, labels, targets)` and
+            `predict(answers, boxes, labels, size)`.
         samples: how many regions an image the heads learn from.
         positive_fraction: at most this part of them shows an object.
         crop: `roi_align`, or `roi_pool` to see what it costs.
-        crop_strides: the levels of the pyramid that regions are cut from.
 
     Source: Ren et al., "Faster R-CNN", NeurIPS 2015; with a pyramid as in Lin et al., CVPR 2017.
     """
@@ -148,21 +148,20 @@ class FasterRCNN(nn.Module):
     def __init__(
         self,
         *,
-        backbone: Backbone,
-        neck: FPN,
+        backbone: nn.Module,
+        neck: nn.Module,
         rpn: RPN,
         box_head: BoxHead,
         heads: Mapping[str, nn.Module] | None = None,
         samples: int = 512,
         positive_fraction: float = 0.25,
         crop: Callable[..., Tensor] = roi_align,
-        crop_strides: Sequence[int] = (4, 8, 16, 32),
     ):
         super().__init__()
         self.backbone, self.neck, self.rpn, self.box_head = backbone, neck, rpn, box_head
         self.heads = nn.ModuleDict(heads or {})
         self.samples, self.positive_fraction = samples, positive_fraction
-        self.crop, self.crop_strides = crop, crop_strides
+        self.crop = crop
 
     def forward(
         self, images: Float[Tensor, "b 3 h w"], targets: Targets | None = None
@@ -210,10 +209,15 @@ class FasterRCNN(nn.Module):
 
     def cut(
         self, features: Features, rois: Float[Tensor, "k 5"], head: nn.Module
-    ) -> Float[Tensor, "k c s s"]:
-        """The crops that a head wants to see."""
-        levels = {stride: features[stride] for stride in self.crop_strides}
-        return crop_regions(levels, rois, head.crop_size, self.crop)
+    ) -> Float[Tensor, "k c s s"] | tuple[Tensor, Tensor]:
+        """The crops that a head wants to see; of a head with a skip also those of the finer level."""
+        levels = {stride: features[stride] for stride in head.crop_strides}
+        crops = crop_regions(levels, rois, head.crop_size, self.crop)
+        if not getattr(head, "skip", None):
+            return crops
+        stride, _ = head.skip
+        finer = {stride: features[stride]}
+        return crops, crop_regions(finer, rois, 2 * head.crop_size, self.crop)
 
     @torch.no_grad()
     def detect(self, features: Features, size: tuple[int, int]) -> Detections:

@@ -19,7 +19,85 @@ def _level(inputs: int, outputs: int, convolutions: int, padding: int) -> nn.Seq
     )
 
 
-class UNet(nn.Module):
+class UNetBackbone(nn.Module):
+    """A U-Net without its last layer: what the way up sees at each level, finest first.
+
+    It serves a detector as backbone and pyramid in one: its fine levels know what the coarse ones know.
+
+    Args:
+        channels, width, depth, convolutions, padding, stride, skips: as in `UNet`.
+
+    Attributes:
+        channels: of each level, finest first.
+        border: as in `UNet`.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int = 3,
+        width: int = 64,
+        depth: int = 4,
+        convolutions: int = 2,
+        padding: int = 1,
+        stride: int = 1,
+        skips: bool = True,
+    ):
+        super().__init__()
+        if padding not in (0, 1):
+            raise ValueError(f"padding: expected 0 or 1, got {padding!r}")
+        widths = [width * 2**level for level in range(depth + 1)]
+        *down, bottom = (
+            _level(inputs, outputs, convolutions, padding)
+            for inputs, outputs in zip([channels * stride**2, *widths], widths)
+        )
+        upwards = widths[-2::-1]
+        self.down, self.bottom = nn.ModuleList(down), bottom
+        self.enlarge = nn.ModuleList(nn.ConvTranspose2d(2 * w, w, 2, stride=2) for w in upwards)
+        self.up = nn.ModuleList(
+            _level(2 * w if skips else w, w, convolutions, padding) for w in upwards
+        )
+        self.image_channels, self.channels = channels, tuple(widths)
+        self.stride, self.skips = stride, skips
+        # Without padding the first level takes so many pixels away, and each further down twice as many.
+        self.lost = 0 if padding else 2 * stride * convolutions
+        self.border = self.lost // 2 * (3 * 2**depth - 2)
+
+    def forward(self, images: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b _ _ _"], ...]:
+        """The features of the way up, finest first: at `stride`, twice that, and so on to the bottom."""
+        x = F.pixel_unshuffle(self._fit(images), self.stride)
+        x = x.contiguous(memory_format=torch.channels_last)  # faster on a CPU
+        across = []
+        for convolve in self.down:
+            x = convolve(x)
+            across.append(x)
+            x = F.max_pool2d(x, 2)
+        features = [self.bottom(x)]
+        for enlarge, convolve in zip(self.enlarge, self.up):
+            x, skip = enlarge(features[-1]), across.pop()
+            x = torch.cat([_middle(skip, x), x], dim=1) if self.skips else x
+            features.append(convolve(x))
+        return tuple(features[::-1])
+
+    def _fit(self, images: Tensor) -> Tensor:
+        """Images that can be halved at each level: filled up with zeros if there is padding, else checked."""
+        check_shape("images", images, "b", self.image_channels, "h", "w")
+        check_floating("images", images)
+        step = self.stride * 2 ** len(self.down)
+        if not self.border:
+            height, width = images.shape[2:]
+            return F.pad(images, (0, -width % step, 0, -height % step))
+        least = 2 * self.border + step
+        least -= (least + self.lost) % step
+        if any(size < least or (size - least) % step for size in images.shape[2:]):
+            raise ValueError(
+                f"images: expected height and width of {least}, {least + step}, {least + 2 * step}, ... "
+                f"for padding 0, got {list(images.shape)}"
+            )
+        return images
+
+
+class UNet(UNetBackbone):
     """Convolve and pool on the way down; enlarge, join the other side and convolve on the way up.
 
     Pooling halves the size and the channels double; on the way up a transposed convolution undoes both. The
@@ -44,69 +122,14 @@ class UNet(nn.Module):
     Source: Ronneberger et al., "U-Net: Convolutional Networks for Biomedical Image Segmentation", 2015.
     """
 
-    def __init__(
-        self,
-        *,
-        classes: int,
-        channels: int = 3,
-        width: int = 64,
-        depth: int = 4,
-        convolutions: int = 2,
-        padding: int = 1,
-        stride: int = 1,
-        skips: bool = True,
-    ):
-        super().__init__()
-        if padding not in (0, 1):
-            raise ValueError(f"padding: expected 0 or 1, got {padding!r}")
-        widths = [width * 2**level for level in range(depth + 1)]
-        *down, bottom = (
-            _level(inputs, outputs, convolutions, padding)
-            for inputs, outputs in zip([channels * stride**2, *widths], widths)
-        )
-        upwards = widths[-2::-1]
-        self.down, self.bottom = nn.ModuleList(down), bottom
-        self.enlarge = nn.ModuleList(nn.ConvTranspose2d(2 * w, w, 2, stride=2) for w in upwards)
-        self.up = nn.ModuleList(
-            _level(2 * w if skips else w, w, convolutions, padding) for w in upwards
-        )
+    def __init__(self, *, classes: int, width: int = 64, stride: int = 1, **shape: int):
+        super().__init__(width=width, stride=stride, **shape)
         self.score = nn.ConvTranspose2d(width, classes, stride, stride)  # stride 1: plain 1 x 1
-        self.channels, self.stride, self.skips = channels, stride, skips
-        # Without padding the first level takes so many pixels away, and each further down twice as many.
-        self.lost = 0 if padding else 2 * stride * convolutions
-        self.border = self.lost // 2 * (3 * 2**depth - 2)
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes oh ow"]:
         """One score a class and pixel; with padding 1 for every pixel, with padding 0 for the middle."""
-        x = F.pixel_unshuffle(self._fit(images), self.stride)
-        x = x.contiguous(memory_format=torch.channels_last)  # faster on a CPU
-        across = []
-        for convolve in self.down:
-            x = convolve(x)
-            across.append(x)
-            x = F.max_pool2d(x, 2)
-        x = self.bottom(x)
-        for enlarge, convolve in zip(self.enlarge, self.up):
-            x, skip = enlarge(x), across.pop()
-            x = convolve(torch.cat([_middle(skip, x), x], dim=1) if self.skips else x)
-        return self.score(x)[..., : images.shape[-2], : images.shape[-1]]
-
-    def _fit(self, images: Tensor) -> Tensor:
-        """Images that can be halved at each level: filled up with zeros if there is padding, else checked."""
-        check_shape("images", images, "b", self.channels, "h", "w")
-        check_floating("images", images)
-        step = self.stride * 2 ** len(self.down)
-        if not self.border:
-            height, width = images.shape[2:]
-            return F.pad(images, (0, -width % step, 0, -height % step))
-        least = 2 * self.border + step
-        least -= (least + self.lost) % step
-        if any(size < least or (size - least) % step for size in images.shape[2:]):
-            raise ValueError(
-                f"images: expected height and width of {least}, {least + step}, {least + 2 * step}, ... "
-                f"for padding 0, got {list(images.shape)}"
-            )
-        return images
+        finest, *_ = super().forward(images)
+        return self.score(finest)[..., : images.shape[-2], : images.shape[-1]]
 
 
 def _middle(skip: Tensor, like: Tensor) -> Tensor:

@@ -15,10 +15,11 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_p
 from torchvision.ops.poolers import LevelMapper
 
 from course_utils.data.scenes import make_scenes
-from course_utils.models import backbones, mask_rcnn, panoptic_fpn
+from course_utils.models import backbones, mask_rcnn, panoptic_fpn, unet
 from course_utils.models.fpn import FPN, crop_regions, pyramid_level
 from course_utils.models.heads.box import WEIGHTS, BoxHead
 from course_utils.models.heads.mask import MaskHead
+from course_utils.models.panoptic_fpn import Levels, PanopticFPN, SemanticHead
 from course_utils.models.rcnn import (
     FasterRCNN,
     FastRCNN,
@@ -32,11 +33,16 @@ from course_utils.ops.anchors import pyramid_anchors
 from course_utils.ops.boxes import box_iou, clip_boxes_to_image
 from course_utils.ops.masks import crop_masks, masks_to_boxes, paste_masks
 from course_utils.ops.roi import roi_pool
+from course_utils.training.recipes import load_checkpoint
 
 SEEDS = range(4)
 DETECTION = {"boxes", "labels", "scores", "masks"}
 TWO, FIVE = {"class", "box"}, {"objectness", "proposal_box", "class", "box", "mask"}
-SMALL = {"mask_rcnn": lambda: mask_rcnn.small(5), "panoptic_fpn": lambda: panoptic_fpn.small(9)}
+SMALL = {
+    "mask_rcnn": lambda: mask_rcnn.small(5),
+    "panoptic_fpn": lambda: panoptic_fpn.small(9),
+    "panoptic_fpn on a U-Net": lambda: panoptic_fpn.on_unet(9),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +81,7 @@ def only(targets, *keys):
 
 def targets_for(name, counts, size=(64, 64)):
     targets = random_targets(counts, size)
-    return targets if name == "panoptic_fpn" else only(targets, "boxes", "labels", "masks")
+    return targets if name != "mask_rcnn" else only(targets, "boxes", "labels", "masks")
 
 
 # --- lists of objects
@@ -611,7 +617,7 @@ def test_losses_and_detections_at_any_size(name, size):
     assert set(losses) == (FIVE if name == "mask_rcnn" else FIVE | {"semantic"})
     assert all(loss.shape == () and loss.isfinite() and loss > 0 for loss in losses.values())
     network.eval()
-    (network.detector if name == "panoptic_fpn" else network).box_head.score_threshold = 0.1
+    (network.detector if name != "mask_rcnn" else network).box_head.score_threshold = 0.1
     found = network(torch.rand(3, 3, *size))
     assert len(found) == 3
     for one in found:
@@ -626,7 +632,7 @@ def test_losses_and_detections_at_any_size(name, size):
             "semantic": ((9, *size), torch.float32),
         }
         assert types == {key: expected[key] for key in types}
-        assert ("semantic" in one) == (name == "panoptic_fpn")
+        assert ("semantic" in one) == (name != "mask_rcnn")
         assert not any(value.requires_grad for key, value in one.items() if key != "semantic")
         assert one["labels"].min() >= 1 and one["labels"].max() <= 4
         assert torch.equal(one["boxes"], clip_boxes_to_image(one["boxes"], size))
@@ -695,17 +701,85 @@ def test_a_prediction_does_not_depend_on_the_rest_of_the_batch(by_heart):
 
 
 def test_panoptic_semantic_scores_are_those_of_its_head(by_heart):
-    network = panoptic_fpn.small(9).eval()
-    network.detector.load_state_dict(by_heart[0].state_dict())
-    found, detected = network(by_heart[1]), by_heart[0](by_heart[1])
-    features = network.detector.features(by_heart[1])
-    scores = network.semantic_head.score["2"](features[2]) + F.interpolate(
-        network.semantic_head.score["8"](features[8]), (32, 32), mode="bilinear"
-    )
-    scores = F.interpolate(scores, (64, 64), mode="bilinear")
-    for one, other, score in zip(found, detected, scores):
+    detector, images, _ = by_heart
+    head = SemanticHead(channels={2: 32, 8: 32}, classes=9)
+    network = PanopticFPN(detector=detector, semantic_head=head).eval()
+    features = detector.features(images)
+    coarse = F.interpolate(head.score["8"](features[8]), (32, 32), mode="bilinear")
+    scores = F.interpolate(head.score["2"](features[2]) + coarse, (64, 64), mode="bilinear")
+    for one, other, score in zip(network(images), detector(images), scores):
         assert_close(one.pop("semantic"), score)
         assert_close(one, other)
+
+
+def test_a_mask_heads_skip_sees_the_finer_level():
+    network = panoptic_fpn.on_unet(9).detector.eval()
+    head, rois = network.heads["masks"], torch.tensor([[0, 3.0, 5, 40, 31], [1, 20, 8, 61, 60]])
+    features = network.features(torch.rand(2, 3, 64, 64))
+    crops, finer = network.cut(features, rois, head)
+    assert crops.shape == (2, 32, 14, 14) and finer.shape == (2, 8, 28, 28)
+    expected = torchvision.ops.roi_align(features[1], rois, 28, 1.0, 2, aligned=True)
+    assert_close(finer, expected)
+    masks = head((crops, finer))
+    assert masks.shape == (2, 4, 28, 28)
+    changed = finer.clone()
+    changed[:, :, 20, 9] += 1  # a cell of the finer crop matters for the masks near it only
+    moved = (head((crops, changed)) - masks).abs().amax(dim=(0, 1)) > 1e-6
+    near = torch.zeros(28, 28, dtype=torch.bool)
+    near[19:22, 8:11] = True
+    assert moved[20, 9] and not moved[~near].any()
+
+
+@pytest.mark.parametrize("strides", [(1, 8), (2, 8), (4, 8, 16)], ids=str)
+def test_semantic_scores_stay_over_their_pixels(strides):
+    """At odd sizes too: enlarged by the stride and cut, not squeezed to the image's size."""
+    size = (37, 61)
+    row, column = torch.meshgrid(*map(torch.arange, size), indexing="ij")
+    place = torch.stack([row, column]).float()
+    head = SemanticHead(channels=dict.fromkeys(strides, 2), classes=2)
+    features = {}
+    for stride, score in zip(strides, head.score.values()):
+        rows, columns = (
+            (torch.arange(math.ceil(side / stride)) + 0.5) * stride - 0.5 for side in size
+        )
+        features[stride] = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))[None]
+        nn.init.eye_(score.weight[:, :, 0, 0].data)
+        nn.init.zeros_(score.bias)
+    found = head(features, size)[0] / len(strides)
+    inside = (
+        slice(16, 28),
+        slice(16, 45),
+    )  # away from the rims, where bilinear repeats the last value
+    assert_close(found[:, *inside], place[:, *inside])
+
+
+def test_levels_of_a_unet():
+    backbone = unet.UNetBackbone(width=4, depth=3, convolutions=1)
+    assert backbone.channels == (4, 8, 16, 32)
+    neck = Levels(inputs=dict(zip((1, 2, 4, 8), backbone.channels)), outputs={1: 4, 4: 6})
+    images = torch.rand(2, 3, 30, 41)  # filled up to 32 x 48
+    features = backbone.eval()(images)
+    assert [tuple(one.shape[1:]) for one in features] == [
+        (4, 32, 48),
+        (8, 16, 24),
+        (16, 8, 12),
+        (32, 4, 6),
+    ]
+    levels = neck.eval()(features)
+    assert list(levels) == [1, 4]
+    assert_close(levels[1], features[0])
+    assert_close(levels[4], neck.layers["4"](features[2]))
+    whole = unet.UNet(classes=5, width=4, depth=3, convolutions=1).eval()
+    backbone.load_state_dict(
+        {k: v for k, v in whole.state_dict().items() if not k.startswith("score")}
+    )
+    assert_close(whole(images), whole.score(backbone(images)[0])[..., :30, :41])
+
+
+def test_a_panoptic_network_starts_from_the_shipped_unet():
+    backbone = panoptic_fpn.on_unet(9).detector.backbone
+    keys = backbone.load_state_dict(load_checkpoint("unet").state_dict(), strict=False)
+    assert not keys.missing_keys and keys.unexpected_keys == ["score.weight", "score.bias"]
 
 
 def test_panoptic_loss_is_cross_entropy_over_all_pixels():
@@ -740,7 +814,7 @@ def test_images_without_objects(name, counts):
 @pytest.mark.parametrize("name", SMALL)
 def test_no_detections(name):
     network = SMALL[name]().eval()
-    (network.detector if name == "panoptic_fpn" else network).box_head.score_threshold = 1.0
+    (network.detector if name != "mask_rcnn" else network).box_head.score_threshold = 1.0
     for one in network(torch.rand(2, 3, 48, 40)):
         assert one["boxes"].shape == (0, 4) and one["masks"].shape == (0, 48, 40)
         assert one["labels"].shape == one["scores"].shape == (0,)
@@ -865,7 +939,7 @@ def test_slow_and_fast_crop_what_their_names_say():
 class ColourHead(nn.Module):
     """What is the mean colour of the object?"""
 
-    crop_size = 4
+    crop_size, crop_strides = 4, (2,)
 
     def __init__(self, channels):
         super().__init__()
@@ -889,7 +963,7 @@ def test_another_head_only_needs_a_name():
     whole = mask_rcnn.small(5)
     parts = {key: getattr(whole, key) for key in ("backbone", "neck", "rpn", "box_head")}
     heads = {"masks": whole.heads["masks"], "colour": ColourHead(32)}
-    network = FasterRCNN(**parts, heads=heads, samples=24, crop_strides=(2,))
+    network = FasterRCNN(**parts, heads=heads, samples=24)
     images = torch.rand(2, 3, 64, 64)
     targets = only(random_targets([2, 1]), "boxes", "labels", "masks")
     for image, target in zip(images, targets):

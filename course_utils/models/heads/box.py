@@ -1,5 +1,7 @@
 """The box head: which class is in the region, and where exactly?"""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
@@ -23,6 +25,7 @@ class BoxHead(nn.Module):
         channels: of the crops.
         classes: how many kinds of things there are, C; background comes on top.
         crop_size: the crops' height and width in bins.
+        crop_strides: the levels of the pyramid that regions are cut from.
         hidden: outputs of the fully connected layers.
         score_threshold: answers that are less sure are dropped.
         iou_threshold: of two boxes of a class that overlap more, the weaker goes.
@@ -37,6 +40,7 @@ class BoxHead(nn.Module):
         channels: int = 256,
         classes: int,
         crop_size: int = 7,
+        crop_strides: Sequence[int] = (4, 8, 16, 32),
         hidden: int = 1024,
         score_threshold: float = 0.05,
         iou_threshold: float = 0.5,
@@ -54,7 +58,7 @@ class BoxHead(nn.Module):
         nn.init.normal_(self.deltas.weight, std=0.001)
         for layer in (self.scores, self.deltas):
             nn.init.zeros_(layer.bias)
-        self.crop_size, self.classes = crop_size, classes
+        self.crop_size, self.crop_strides, self.classes = crop_size, crop_strides, classes
         self.score_threshold, self.iou_threshold = score_threshold, iou_threshold
         self.detections = detections
 
