@@ -7,7 +7,7 @@ PY := .venv/Scripts/python.exe
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help env run test test-all lint lab notebooks address bench clean distclean
+.PHONY: help env run test test-all lint lab slides student notebooks address newest links bench clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -39,13 +39,26 @@ lint: env ## style of the code and the notebooks, and the floors of course_utils
 	$(PY) -c 'from importlinter.cli import lint_imports_command as lint; lint()'
 
 lab: env ## open the course in JupyterLab
-	$(PY) -m jupyterlab notebooks/00_overview.ipynb
+	$(PY) -m jupyterlab --ServerApp.root_dir=. notebooks/00_overview.ipynb
+
+slides: env ## a talk of every notebook; build/slides/index.html
+	$(PY) tools/slides.py
+
+student: env ## notebooks for a class: build/student without solutions, build/solutions for who grades
+	$(PY) tools/student.py
+	$(PY) tools/student.py --solutions
 
 notebooks: env ## execute the notebooks and store their outputs in place
 	$(PY) tools/notebooks.py store
 
 address: env ## write the repository address of pyproject.toml into badges and setup cells
 	$(PY) tools/address.py
+
+newest: env ## put the newest releases in place of the tested set, to see whether the course still runs
+	$(PY) -m pip install --upgrade --upgrade-strategy eager --editable '.[lab,test,browser]'
+
+links: env ## ask for every link of the notebooks and documents; prints the dead ones
+	@$(PY) tools/links.py
 
 bench: env ## measure speed on this computer, into docs/benchmarks.md
 	$(PY) tools/bench.py

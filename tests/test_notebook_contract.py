@@ -352,7 +352,7 @@ def example() -> NotebookNode:
     ]
     for number, cell in enumerate(cells):
         cell.id = f"cell-{number}"
-        cell.metadata["slideshow"] = {"slide_type": "slide"}
+        cell.metadata["slideshow"] = {"slide_type": "skip" if number == 1 else "slide"}
     notebook = tidy(new_notebook(cells=cells))
     for number, cell in enumerate(code_cells(notebook), start=1):
         cell.execution_count = number

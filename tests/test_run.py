@@ -1,18 +1,20 @@
 """The notebook tools: executing, storing, the pages, the table, the address, the set-up cell."""
 
+import json
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat import NotebookNode
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from tools import run
-from tools.address import Address, badges, read_address, renew, setup_source
+from tools.address import Address, badges, read_address, renew, renew_readme, setup_source
 from tools.notebooks import ROOT, Execution, execute, store, tidy
 
 DRAW = """import matplotlib.pyplot as plt
@@ -56,6 +58,7 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("course")
     shutil.copytree(ROOT / "tools", folder / "tools")
     shutil.copy(ROOT / "pyproject.toml", folder)
+    (folder / "README.md").write_text("# A course\n\n[Open in Colab](https://example.org)\n")
     (folder / "notebooks").mkdir()
     nbformat.write(lesson(DRAW, MOVE), folder / "notebooks" / "00_good.ipynb")
     nbformat.write(lesson("1", FAIL), folder / "notebooks" / "01_failing.ipynb")
@@ -91,8 +94,10 @@ def test_the_pages_need_no_network(site: tuple[Path, subprocess.CompletedProcess
     assert [page.stem for page in pages] == ["00_good", "01_failing", "02_dying", "index"]
     for page in pages:
         text = page.read_text(encoding="utf-8")
-        assert "<script" not in text and "<link" not in text and "@import" not in text
+        assert not re.search(r"<script[^>]* src|<link(?![^>]* href=.data:)|@import", text)
         assert not re.search(r"""(?:src=["']|url\(["']?)(?!data:|#)""", text)
+        assert not re.search(r"""href=["'](?:file:|/)""", text)
+        assert text.count("<script") == (2 if page.stem == "index" else 0)  # the search
 
 
 def test_a_page(site: tuple[Path, subprocess.CompletedProcess]) -> None:
@@ -104,7 +109,8 @@ def test_a_page(site: tuple[Path, subprocess.CompletedProcess]) -> None:
     assert body.count("<math") == 2 and "<mfrac>" in body and "$" not in body
     assert re.search(r'<details class="solution">.*hidden.*</details>', text, re.DOTALL)
     assert "something to move" in text and "interactive(children" not in text
-    assert 'href="01_failing.html"' in text and 'href="index.html"' in text
+    assert text.count('href="01_failing.html" rel="next"') == text.count('href="index.html"') == 2
+    assert 'rel="prev"' not in text
     assert "ValueError" in (site[0] / "01_failing.html").read_text(encoding="utf-8")
     assert "Kernel died" in (site[0] / "02_dying.html").read_text(encoding="utf-8")
 
@@ -120,7 +126,38 @@ def test_the_index(site: tuple[Path, subprocess.CompletedProcess]) -> None:
         "image/png",
     ):
         assert expected in text
-    assert "example.org" not in text and "More" not in text
+    cards = text[: text.index("<script")]
+    assert "example.org" not in text and "More" not in cards
+
+
+def test_anchors_and_sections() -> None:
+    notebook = new_notebook(
+        cells=[
+            new_markdown_cell("# A `b` & **c**\n\nFirst $x < 1$.\n\n## By hand"),
+            new_code_cell(
+                "f('</script>')  # code", outputs=[new_output("stream", text="printed\n")]
+            ),
+            new_markdown_cell("prose\n\n## By hand\n\n    ## not a heading"),
+        ]
+    )
+    text = run.page(notebook, "00_x", "before", "after")
+    assert re.findall(r'<h(.) id="(.*?)">', text) == [
+        ("1", "a-b-c"),
+        ("2", "by-hand"),
+        ("2", "by-hand-2"),
+    ]
+    assert '<a class="anchor" href="#by-hand-2"' in text
+    found = run.sections(text)
+    assert found == [
+        ("a-b-c", "A b & c", "First x<1."),
+        ("by-hand", "By hand", "prose f('</script>') # code printed"),
+        ("by-hand-2", "By hand", "## not a heading"),
+    ]
+    row = run.row("00_x", Execution(notebook, 1, 1.0, 1, None))
+    index = run.index([row], {"00_x": found})
+    assert index.count("</script>") == 2
+    contents = re.search(r'id="contents">(.*?)</script>', index)[1]
+    assert json.loads(contents) == {"00_x": [list(section) for section in found]}
 
 
 def test_storing(course: Path, tmp_path: Path) -> None:
@@ -189,7 +226,7 @@ def test_verdicts(trains: bool, seconds: float, megabytes: float, verdict: str) 
     row = run.row("00_x", Execution(notebook, 2, seconds, int(megabytes * 2**20), None))
     assert row.verdict == verdict
     assert row.thumbnail is None
-    assert "A title" in run.index([row])
+    assert "A title" in run.index([row], {})
 
 
 def test_course_budget() -> None:
@@ -211,10 +248,27 @@ def test_renewing_the_address() -> None:
     assert renew(notebook, "00_x.ipynb", moved)
     text = nbformat.writes(notebook)
     assert "something/" not in text and "imgviz" not in text and text.count("Open in Colab") == 1
-    assert (
-        "https://colab.research.google.com/github/someone/else/blob/main/notebooks/00_x.ipynb"
-        in text
-    )
+    path = "someone/else/blob/main/notebooks/00_x.ipynb"
+    for link in (
+        f"https://colab.research.google.com/github/{path}",
+        "https://mybinder.org/v2/gh/someone/else/main?labpath=notebooks%2F00_x.ipynb",
+        f"https://nbviewer.org/github/{path}",
+        f"https://github.com/{path}",
+    ):
+        assert text.count(f"({link})") == 1
+
+
+def test_renewing_the_readme() -> None:
+    text = "# A\n\n[Open in Colab](https://example.org) · [b](c)\n\nMore\n"
+    renewed = renew_readme(text, ADDRESS)
+    assert renewed == f"# A\n\n{badges(ADDRESS, '00_overview.ipynb')}\n\nMore\n"
+    assert renew_readme(renewed, ADDRESS) == renewed
+
+
+def test_the_readme_opens_the_course_at_the_address_of_pyproject() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert text.count(f"\n{badges(read_address(), '00_overview.ipynb')}\n") == 1
+    assert text.count("Open in Colab") == 1
 
 
 def test_a_new_notebook_gets_badges_below_its_title() -> None:
@@ -229,7 +283,8 @@ def test_a_new_notebook_gets_badges_below_its_title() -> None:
 def test_address_command(course: Path, tmp_path: Path) -> None:
     copied = shutil.copytree(course, tmp_path / "course")
     assert command(copied, "address.py", "--check").returncode == 1
-    assert command(copied, "address.py").returncode == 0
+    renewed = command(copied, "address.py")
+    assert (renewed.returncode, renewed.stdout.splitlines()[-1]) == (0, "renewed: README.md")
     assert command(copied, "address.py", "--check").returncode == 0
 
 
@@ -247,11 +302,19 @@ def test_bad_addresses(tmp_path: Path, text: str) -> None:
         read_address(pyproject)
 
 
-def run_setup_cell(folder: Path, pip: str) -> subprocess.CompletedProcess:
-    """The set-up cell in a Python without packages, but torch's name and a `pip` of one text."""
+INSTALLED = "Installed. No GPU: training takes a minute.\n"
+STOPPED = "Set-up stopped. Run this cell again when this is mended: "
+LOST = "a download failed; check the network, or wait a minute."
+
+
+def run_setup_cell(
+    folder: Path, pip: str, before: str = "", gpu: bool = False
+) -> subprocess.CompletedProcess:
+    """The set-up cell in a Python without packages, but a torch of one line and a `pip` of one text."""
     (folder / "pip").mkdir()
     (folder / "pip" / "__init__.py").touch()
     (folder / "pip" / "__main__.py").write_text(pip)
+    (folder / "torch.py").write_text(f"class cuda:\n    is_available = lambda: {gpu}\n")
     (folder / "torch-2.6.0+cu124.dist-info").mkdir()
     (folder / "torch-2.6.0+cu124.dist-info" / "METADATA").write_text(
         "Name: torch\nVersion: 2.6.0+cu124\n"
@@ -259,7 +322,7 @@ def run_setup_cell(folder: Path, pip: str) -> subprocess.CompletedProcess:
     show = (
         "try:\n    exec(cell)\nexcept Exception as error:\n    print(*error._render_traceback_())"
     )
-    code = f"cell = {setup_source(ADDRESS)!r}\n{show}"
+    code = f"{before}\ncell = {setup_source(ADDRESS)!r}\n{show}"
     return subprocess.run(
         [sys.executable, "-S", "-c", code],
         cwd=folder,
@@ -272,19 +335,25 @@ INSTALL = """import sys
 from pathlib import Path
 with open("calls", "a") as file:
     print(*sys.argv[1:], file=file)
-package = Path("course_utils")
-package.mkdir(exist_ok=True)
-(package / "__init__.py").touch()
-(package / "core.py").write_text("def ready(): print('Ready.')")
+if "--no-deps" not in sys.argv:
+    package = Path("course_utils")
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "core.py").write_text("def ready(): print('Ready.')")
 """
 
 
 def test_setup_cell_installs_beside_what_is_there(tmp_path: Path) -> None:
     result = run_setup_cell(tmp_path, INSTALL)
-    assert (result.stdout, result.stderr) == ("Ready.\n", "")
+    assert (result.stdout, result.stderr) == (INSTALLED + "Ready.\n", "")
     first, second = (tmp_path / "calls").read_text().splitlines()
-    assert first.endswith(f" {ADDRESS.repository}/archive/refs/heads/main.zip torch==2.6.0+cu124")
-    assert second.endswith(" --no-deps d2l==1.0.3 imgviz==1.7.6")
+    assert first.endswith(" --no-deps d2l==1.0.3 imgviz==1.7.6")
+    assert second.endswith(f" {ADDRESS.repository}/archive/refs/heads/main.zip torch==2.6.0+cu124")
+
+
+def test_setup_cell_says_what_a_gpu_means(tmp_path: Path) -> None:
+    result = run_setup_cell(tmp_path, INSTALL, gpu=True)
+    assert result.stdout == "Installed. Training uses the GPU.\nReady.\n"
 
 
 def test_setup_cell_uses_the_installed_course(tmp_path: Path) -> None:
@@ -294,14 +363,48 @@ def test_setup_cell_uses_the_installed_course(tmp_path: Path) -> None:
     assert (result.stdout, (tmp_path / "calls").exists()) == ("Ready.\n", False)
 
 
-@pytest.mark.parametrize("reason", ["ERROR: no network", "ERROR: needs another Python"])
-def test_setup_cell_says_in_one_line_what_to_do(tmp_path: Path, reason: str) -> None:
-    result = run_setup_cell(tmp_path, f'import sys\nsys.exit("Trying\\n" + {reason!r})')
-    assert result.stdout == (
-        "Set-up stopped: make sure of a network and of Python 3.11 or newer, then run this cell "
-        f"again. pip says: {reason}\n"
-    )
-    assert result.stderr == ""
+@pytest.mark.parametrize(
+    ("pip_says", "advice"),
+    [
+        ("No module named pip", f"no pip here; run `!{sys.executable} -m ensurepip` in a cell."),
+        (
+            "WARNING: Retrying after connection broken by 'NewConnectionError': /d2l/\n"
+            "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device",
+            "the disk is full; make room (Colab: Disconnect and delete runtime).",
+        ),
+        (
+            "  ERROR: HTTP error 404 while getting https://github.com/someone/something/archive",
+            "there is no public course at https://github.com/someone/something; ask for its address.",
+        ),
+        ("ERROR: OSError: HTTPConnectionPool: Max retries exceeded", LOST),
+        ("WARNING: connection broken by\nERROR: No matching distribution found for d2l", LOST),
+        ("error: connection-failed\n\n× Failed to connect to example.org\n\nhint: firewall?", LOST),
+        ("ERROR: something nobody thought of", "ERROR: something nobody thought of"),
+    ],
+)
+def test_setup_cell_says_in_one_line_what_to_do(tmp_path: Path, pip_says: str, advice: str) -> None:
+    result = run_setup_cell(tmp_path, f"import sys\nsys.exit({pip_says!r})")
+    assert (result.stdout, result.stderr) == (f"{STOPPED}{advice}\n", "")
+
+
+def test_setup_cell_names_the_python_it_needs(tmp_path: Path) -> None:
+    old = """import sys, types
+sys.version_info, sys.version = types.SimpleNamespace(minor=10), "3.10.12 (main)"
+"""
+    result = run_setup_cell(tmp_path, INSTALL, before=old)
+    assert result.stdout == f"{STOPPED}this is Python 3.10.12; choose 3.11 or newer.\n"
+    assert not (tmp_path / "calls").exists()
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert pyproject["project"]["requires-python"] == ">=3.11"
+
+
+def test_an_interrupted_setup_goes_on(tmp_path: Path) -> None:
+    half = "if '--no-deps' in sys.argv: sys.exit('Connection lost')"
+    first = run_setup_cell(tmp_path, f"import sys\n{half}\n{INSTALL}")
+    shutil.rmtree(tmp_path / "pip")
+    shutil.rmtree(tmp_path / "torch-2.6.0+cu124.dist-info")
+    again = run_setup_cell(tmp_path, INSTALL)
+    assert (first.stdout, again.stdout) == (f"{STOPPED}{LOST}\n", INSTALLED + "Ready.\n")
 
 
 def test_jupyter_shows_that_line_only(tmp_path: Path) -> None:
@@ -310,6 +413,6 @@ def test_jupyter_shows_that_line_only(tmp_path: Path) -> None:
         '"pip", "install"', '"no_such_pip"'
     )
     execution = execute(lesson(text), tmp_path)
-    assert execution.problem.startswith("In [1]: SetupProblem: make sure of a network")
+    assert execution.problem.startswith("In [1]: NotReady:")
     traceback = execution.notebook.cells[2].outputs[0].traceback
-    assert len(traceback) == 1 and traceback[0].startswith("Set-up stopped: make sure")
+    assert len(traceback) == 1 and traceback[0].startswith(STOPPED)

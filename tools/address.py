@@ -1,6 +1,6 @@
 """Write the repository's address, which stands in pyproject.toml only, into every notebook.
 
-python tools/address.py            renew the badge line and the set-up cell of each notebook
+python tools/address.py            renew each notebook's badge line and set-up cell, and README's badges
 python tools/address.py --check    change nothing; exit status 1 where something is out of date
 """
 
@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tools.notebooks import ROOT, code_cells, find, write
 
+README = ROOT / "README.md"
 TEMPLATE = ROOT / "tools" / "setup_cell.py"
 MARK = "# Set-up:"  # how the set-up cell begins
 BADGES = re.compile(r"^\[Open in Colab\]\(.*$", re.MULTILINE)
@@ -35,7 +36,7 @@ def read_address(pyproject: Path = ROOT / "pyproject.toml") -> Address:
     """The address in `[project.urls] Repository` and the list in `[tool.course] no-deps`.
 
     Raises:
-        ValueError: one of them is missing, or the address is not like https://github.com/owner/name.
+        ValueError: one of them is missing, or the address is not that of a GitHub repository.
     """
     tables = tomllib.loads(pyproject.read_text(encoding="utf-8"))
     try:
@@ -61,11 +62,20 @@ def setup_source(address: Address) -> str:
 
 def badges(address: Address, file_name: str) -> str:
     """The badge line of a notebook: plain links, which look right without a network."""
+    name = address.repository.removeprefix("https://github.com/")
     path = f"blob/main/notebooks/{file_name}"
-    colab = address.repository.replace(
-        "https://github.com", "https://colab.research.google.com/github"
-    )
-    return f"[Open in Colab]({colab}/{path}) · [See it on GitHub]({address.repository}/{path})"
+    links = {
+        "Open in Colab": f"https://colab.research.google.com/github/{name}/{path}",
+        "Open in Binder": f"https://mybinder.org/v2/gh/{name}/main?labpath=notebooks%2F{file_name}",
+        "See it on nbviewer": f"https://nbviewer.org/github/{name}/{path}",
+        "See it on GitHub": f"{address.repository}/{path}",
+    }
+    return " · ".join(f"[{words}]({link})" for words, link in links.items())
+
+
+def renew_readme(text: str, address: Address) -> str:
+    """The README with its badge line, which opens the first notebook, up to date."""
+    return BADGES.sub(lambda _: badges(address, find()[0].name), text)
 
 
 def renew(notebook: NotebookNode, file_name: str, address: Address) -> bool:
@@ -121,6 +131,11 @@ def main(arguments: list[str] | None = None) -> int:
             changed.append(path.name)
             if not check:
                 write(path, notebook)
+    text = README.read_text(encoding="utf-8")
+    if (renewed := renew_readme(text, address)) != text:
+        changed.append(README.name)
+        if not check:
+            README.write_text(renewed, encoding="utf-8")
     for name in changed:
         print(f"{'out of date' if check else 'renewed'}: {name}")
     return 1 if check and changed else 0

@@ -10,6 +10,8 @@ import io
 import re
 import shutil
 import sys
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,30 +49,44 @@ class Row(NamedTuple):
     thumbnail_alt: str
 
 
+class Section(NamedTuple):
+    """A piece of a page that the search can find."""
+
+    anchor: str
+    heading: str
+    text: str
+
+
 def main() -> int:
     """Run everything; returns the exit status."""
     paths = find()
     if not paths:
         print("There is no notebook in notebooks/ yet.")
         return 1
-    shutil.rmtree(SITE, ignore_errors=True)
-    SITE.mkdir(parents=True)
-    rows = []
-    for number, path in enumerate(paths):
-        execution = execute_with_progress(path)
-        neighbours = (
-            paths[number - 1].stem if number else None,
-            next((p.stem for p in paths[number + 1 :]), None),
-        )
-        tidy(execution.notebook)
-        (SITE / f"{path.stem}.html").write_text(
-            page(execution.notebook, path.stem, *neighbours), encoding="utf-8"
-        )
-        rows.append(row(path.stem, execution))
-    (SITE / "index.html").write_text(index(rows), encoding="utf-8")
+    rows = write_site(SITE, [path.stem for path in paths], map(execute_with_progress, paths))
     print("\n" + table(rows))
     print(f"\npages: {(SITE / 'index.html').relative_to(ROOT)}")
     return 1 if any(row.verdict == "failed" for row in rows) else 0
+
+
+def write_site(folder: Path, names: list[str], executions: Iterable[Execution]) -> list[Row]:
+    """Fill a new `folder` with the page of each notebook, as soon as it has run, and with the index.
+
+    Returns:
+        The rows of the table.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    rows, contents = [], {}
+    for number, (name, execution) in enumerate(zip(names, executions)):
+        tidy(execution.notebook)
+        neighbours = names[number - 1] if number else None, next(iter(names[number + 1 :]), None)
+        text = page(execution.notebook, name, *neighbours)
+        (folder / f"{name}.html").write_text(text, encoding="utf-8")
+        rows.append(row(name, execution))
+        contents[name] = sections(text)
+    (folder / "index.html").write_text(index(rows, contents), encoding="utf-8")
+    return rows
 
 
 def row(name: str, execution: Execution) -> Row:
@@ -145,7 +161,12 @@ def introduction(notebook: NotebookNode, name: str) -> tuple[str, str, str | Non
 def plain(markdown: str) -> str:
     """A line of Markdown as the words a reader sees."""
     rendered = MarkdownWithMath(renderer=Renderer(escape=False)).render(markdown)
-    return html.unescape(re.sub(r"<[^>]+>", "", rendered)).strip()
+    return words(rendered)
+
+
+def words(markup: str) -> str:
+    """A piece of HTML without its tags, on one line."""
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", "", markup)).split())
 
 
 def thumbnail(png: str) -> str:
@@ -158,10 +179,11 @@ def thumbnail(png: str) -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
-def index(rows: list[Row]) -> str:
-    """The page that lists the notebooks."""
+def index(rows: list[Row], contents: dict[str, list[Section]]) -> str:
+    """The page that lists the notebooks and searches in what each contains."""
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True)
-    return environment.get_template("index.html.j2").render(rows=rows)
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
+    return environment.get_template("index.html.j2").render(rows=rows, contents=contents)
 
 
 def page(
@@ -176,7 +198,38 @@ def page(
         "previous": previous,
         "next": following,
     }
-    return exporter.from_notebook_node(notebook, resources)[0]
+    return with_anchors(exporter.from_notebook_node(notebook, resources)[0])
+
+
+def with_anchors(text: str) -> str:
+    """The page with an id on each heading, made of its words, and a link to it at its end."""
+    taken = Counter()
+
+    def anchored(heading: re.Match[str]) -> str:
+        level, inside = heading.groups()
+        anchor = re.sub(r"\W+", "-", words(inside).lower()).strip("-")
+        taken[anchor] += 1
+        if taken[anchor] > 1:
+            anchor += f"-{taken[anchor]}"
+        link = f'<a class="anchor" href="#{anchor}" aria-label="Link to this section">#</a>'
+        return f'<h{level} id="{anchor}">{inside} {link}</h{level}>'
+
+    return re.sub(r"<h([1-6])>(.*?)</h\1>", anchored, text, flags=re.DOTALL)
+
+
+def sections(text: str) -> list[Section]:
+    """What a page of `page` says below each of its headings: prose first, then code and outputs."""
+    body = text[text.index("<main>") : text.index("</main>")]
+    aside = r'<a class="anchor".*?</a>|<nav.*?</nav>|<div class="jp-\w+Prompt.*?</div>'
+    body = re.sub(aside, "", body, flags=re.DOTALL)
+    headings = re.split(r'<h[1-6] id="([^"]*)">(.*?)</h[1-6]>', body, flags=re.DOTALL)[1:]
+    code = re.compile(r"<pre.*?</pre>", re.DOTALL)
+    return [
+        Section(
+            anchor, words(heading), words("\n".join([code.sub("", below), *code.findall(below)]))
+        )
+        for anchor, heading, below in zip(headings[::3], headings[1::3], headings[2::3])
+    ]
 
 
 class Renderer(IPythonRenderer):

@@ -1,25 +1,32 @@
 # Set-up: uses the installed course, or installs it (Colab) beside what is there, which stays.
-import importlib.util
 import subprocess
 import sys
-from importlib.metadata import distributions
+from importlib import import_module, invalidate_caches, util
+from importlib.metadata import version
 
 
-class SetupProblem(Exception):
+class NotReady(Exception):
     def _render_traceback_(self):  # what Jupyter shows: one sentence, no traceback
-        return [f"Set-up stopped: {self}"]
+        return [f"Set-up stopped. Run this cell again when this is mended: {self}".strip()]
 
 
-if importlib.util.find_spec("course_utils") is None:
+if util.find_spec("course_utils") is None:
+    if sys.version_info.minor < 11:
+        raise NotReady(f"this is Python {sys.version.split()[0]}; choose 3.11 or newer.")
     pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-    there = {found.name: found.version for found in distributions()}
-    kept = [f"{n}=={v}" for n, v in there.items() if n in ("torch", "torchvision", "numpy")]
+    kept = [f"{n}=={version(n)}" for n in ("torch", "torchvision", "numpy") if util.find_spec(n)]
     course = "{repository}"
     beside = ["{no_deps}"]
-    for packages in ([f"{course}/archive/refs/heads/main.zip", *kept], ["--no-deps", *beside]):
+    advice = {  # where pip says this: tell that
+        "No module named pip": f"no pip here; run `!{sys.executable} -m ensurepip` in a cell.",
+        "No space left": "the disk is full; make room (Colab: Disconnect and delete runtime).",
+        "error 404": f"there is no public course at {course}; ask for its address.",
+        "onnection": "a download failed; check the network, or wait a minute.",
+    }
+    for packages in (["--no-deps", *beside], [f"{course}/archive/refs/heads/main.zip", *kept]):
         if (done := subprocess.run([*pip, *packages], capture_output=True, text=True)).returncode:
-            reason = done.stderr.strip().rpartition("\n")[2]
-            needs = "make sure of a network and of Python 3.11 or newer, then run this cell again"
-            raise SetupProblem(f"{needs}. pip says: {reason}")
-    importlib.invalidate_caches()
-importlib.import_module("course_utils.core").ready()
+            raise NotReady(next((advice[w] for w in advice if w in done.stderr), done.stderr))
+    invalidate_caches()
+    gpu = import_module("torch").cuda.is_available()
+    print("Installed.", "Training uses the GPU." if gpu else "No GPU: training takes a minute.")
+import_module("course_utils.core").ready()
