@@ -41,8 +41,8 @@ lint: env ## style of the code and the notebooks, and the floors of course_utils
 lab: env ## open the course in JupyterLab
 	$(PY) -m jupyterlab --ServerApp.root_dir=. notebooks/00_overview.ipynb
 
-slides: env ## a talk of every notebook; build/slides/index.html
-	$(PY) tools/slides.py
+slides: env ## a talk of every notebook in build/slides/index.html; needs no network
+	@$(PY) tools/slides.py
 
 student: env ## notebooks for a class: build/student without solutions, build/solutions for who grades
 	$(PY) tools/student.py
