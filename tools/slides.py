@@ -182,14 +182,16 @@ def chromium() -> Iterator["Browser"]:
             browser = playwright.chromium.launch(
                 executable_path=found,
                 channel=None if found else "chrome",
-                args=["--no-sandbox", "--disable-gpu"],
+                args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
             )
         except Error:
             raise RuntimeError(
                 "Chromium is missing: install it (on Debian or Ubuntu, `apt install chromium`) or Chrome."
             ) from None
-        yield browser
-        browser.close()
+        try:
+            yield browser
+        finally:
+            browser.close()
 
 
 def print_handouts(talks: list[Path], browser: "Browser") -> None:

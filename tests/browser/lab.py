@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -13,10 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator, Page
+    from playwright.sync_api import Locator, Page
 
-CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-CHROMIUM_OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 SETTINGS = {
     "@jupyterlab/apputils-extension:notification": {
         "checkForUpdates": False,
@@ -100,30 +97,6 @@ def _address(home: Path, server: subprocess.Popen) -> Lab:
                 return lab
         time.sleep(0.2)
     raise RuntimeError(f"JupyterLab did not start: {(home / 'log').read_text()[-2000:]}")
-
-
-@contextlib.contextmanager
-def chromium() -> Iterator["Browser"]:
-    """The system's own Chromium without a window.
-
-    Raises:
-        RuntimeError: it, or playwright, is not installed.
-    """
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError as error:
-        raise RuntimeError("The browser tests need playwright: pip install playwright.") from error
-    path = next(filter(None, map(shutil.which, CHROMIUMS)), None)
-    if path is None:
-        raise RuntimeError(
-            "The browser tests need Chromium: install it (Debian: apt install chromium)."
-        )
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=CHROMIUM_OPTIONS)
-        try:
-            yield browser
-        finally:
-            browser.close()
 
 
 def until(page: "Page", ready: Callable[[], bool], seconds: float) -> bool:

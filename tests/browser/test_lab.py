@@ -10,7 +10,6 @@ from tests.browser.lab import (
     VISIBLE_TEXTS,
     WIDER_THAN_THE_PANEL,
     choose,
-    chromium,
     contrast,
     controls,
     describe,
@@ -25,6 +24,7 @@ from tests.browser.lab import (
     until,
 )
 from tools.notebooks import CELL_SECONDS, FOLDER, code_cells, find
+from tools.slides import chromium
 
 WIDE, NARROW = {"width": 1280, "height": 720}, {"width": 1024, "height": 768}
 LEAST_CONTRAST = 4.5  # WCAG AA
@@ -182,9 +182,3 @@ def test_nothing_is_too_wide_for_a_small_laptop(notebook):
 )
 def test_contrast(color, layers, ratio):
     assert contrast(color, layers) == pytest.approx(ratio, rel=0.01)
-
-
-def test_without_chromium_it_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    with pytest.raises(RuntimeError, match=r"The browser tests need .*install"), chromium():
-        pass

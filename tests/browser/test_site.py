@@ -12,9 +12,10 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from tests.browser.lab import chromium, contrast
+from tests.browser.lab import contrast
 from tools import run
 from tools.notebooks import FOLDER, Execution
+from tools.slides import chromium
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
