@@ -137,7 +137,7 @@ class FasterRCNN(nn.Module):
         heads: more questions about a region, by name; "masks" makes Mask R-CNN. A head has a `crop_size`,
             the `crop_strides` of the levels it is cut from, a `forward(crops)`, and the methods
             `targets(boxes, objects, matches)`, `loss(answers, labels, targets)` and
-            `predict(answers, boxes, labels, size)`.
+            `predict(answers, boxes, labels, size)`; with a `skip` its crops come in pairs, see `MaskHead`.
         samples: how many regions an image the heads learn from.
         positive_fraction: at most this part of them shows an object.
         crop: `roi_align`, or `roi_pool` to see what it costs.
