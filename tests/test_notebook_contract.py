@@ -22,6 +22,7 @@ from PIL.PngImagePlugin import PngInfo
 from tests.nbval_figures import ignores_output
 from tools.address import badges, read_address, renew, setup_source
 from tools.notebooks import ROOT, WIDGET, code_cells, find, tidy
+from tools.student import role
 
 ADDRESS = read_address()
 SLIDE_TYPES = {"slide", "subslide", "fragment", "notes", "skip", "-"}
@@ -242,29 +243,18 @@ def has_valid_links(notebook: NotebookNode, name: str) -> list[str]:
 
 def has_exercises(notebook: NotebookNode, name: str) -> list[str]:
     """At least two exercises, each a stub, a check and a hidden solution, in this order."""
-    told = " ".join(filter(None, map(exercise_role, code_cells(notebook))))
+    told = " ".join(filter(None, map(role, code_cells(notebook))))
     problems = []
     if not re.fullmatch(r"(?:stub(?: check)+ solution(?: check)*(?: |$))*", told):
         problems.append(f"exercises are not stub, check, solution: {told}")
     if told.count("solution") < 2:
         problems.append("fewer than two exercises")
     for cell in code_cells(notebook):
-        if exercise_role(cell) == "solution" and not cell.metadata.get("jupyter", {}).get(
-            "source_hidden"
-        ):
+        if role(cell) == "solution" and not cell.metadata.get("jupyter", {}).get("source_hidden"):
             problems.append(
                 f"In [{cell.execution_count}]: the solution is not hidden (jupyter.source_hidden)"
             )
     return problems
-
-
-def exercise_role(cell: NotebookNode) -> str | None:
-    """What a cell is in an exercise: "stub", "check", "solution" or None."""
-    if "solution" in cell.metadata.get("tags", []):
-        return "solution"
-    if "NotImplementedError" in cell.source:
-        return "stub"
-    return "check" if re.search(r"\bcheck_\w+\(", cell.source) else None
 
 
 def starts_at_any_section(notebook: NotebookNode, name: str) -> list[str]:
