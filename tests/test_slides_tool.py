@@ -13,7 +13,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from tools import slides
-from tools.notebooks import WIDGET
+from tools.notebooks import WIDGET, find
 
 DOT = "iVBORw0KGgoAAAANSUhEUgAAAAIAAAABCAIAAAB7QOjdAAAAC0lEQVR4nGNggAIAAAkAAftSuKkAAAAASUVORK5CYII="
 TYPES = ("slide", "-", "notes", "fragment", "subslide", "skip", "slide")
@@ -66,7 +66,7 @@ def lesson() -> NotebookNode:
 @pytest.fixture(scope="module")
 def talk() -> str:
     """The lesson as a talk."""
-    return slides.talk(lesson(), "00_lesson")
+    return slides.talk(lesson(), "00_lesson", {})
 
 
 def test_slide_types(talk: str) -> None:
@@ -79,6 +79,33 @@ def test_slide_types(talk: str) -> None:
     assert "word5" not in words
     assert not outline.around, "every section and fragment is closed"
     assert talk.count("<section") == 2 + 6  # two sections; six slides in them
+
+
+def test_the_sheet_speaks_on_the_first_slide_of_its_section() -> None:
+    sheet = (
+        "| section | min | ask | misconception | move |\n|---|---:|---|---|---|\n"
+        "| [1 · One](../notebooks/00_lesson.ipynb#cell-id=00-001) | 7 | Why? | It *moves*. | Skip it. |\n"
+    )
+    notes = slides.speaker_notes(sheet)
+    notebook = lesson()
+    notebook.cells[-2].id = next(iter(notes))
+    page = slides.talk(notebook, "00_lesson", notes)
+    slide = page[page.index("<img") :].partition("</section>")[0]
+    noted = slide.partition('class="notes"')[2]
+    assert (
+        "7 minutes" in noted and "Why?" in noted and "<em>moves</em>" in noted and "Skip" in noted
+    )
+    assert page.count("7 minutes") == 1 and notes.keys() == {"00-001"}
+
+
+def test_the_sheet_has_notes_for_every_section() -> None:
+    sections = [
+        cell.id
+        for path in find()
+        for cell in nbformat.read(path, as_version=4).cells
+        if re.match(r"## \d+ · ", cell.source)
+    ]
+    assert list(slides.speaker_notes(slides.SHEET.read_text(encoding="utf-8"))) == sections
 
 
 def test_what_a_slide_shows(talk: str) -> None:

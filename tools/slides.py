@@ -8,9 +8,10 @@ python tools/slides.py --pdf           ... and a handout of each, printed by Chr
 import argparse
 import base64
 import io
+import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -20,6 +21,7 @@ import jinja2
 import nbformat
 from nbconvert import SlidesExporter
 from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -31,6 +33,10 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 SLIDES = ROOT / "build" / "slides"
+SHEET = ROOT / "docs" / "instructor.md"
+SHEET_ROW = re.compile(
+    r"^\| \[[^]]+\]\([^)]+#cell-id=([-\d]+)\) \| (\d+) \| (.+) \| (.+) \| (.+) \|$", re.MULTILINE
+)
 WIDTH, HEIGHT = 1280, 720  # what a projector shows; larger screens show the same, larger
 REVEAL = "reveal"  # the folder beside the talks with reveal.js in it
 PACKAGE, FOLDER_IN_PACKAGE = "sphinx-revealjs", "sphinx_revealjs/_static/revealjs"
@@ -97,9 +103,19 @@ def build(paths: list[Path], folder: Path) -> list[Path]:
     """
     copy_reveal(folder / REVEAL)
     talks = [folder / f"{path.stem}.html" for path in paths]
+    notes = speaker_notes(SHEET.read_text(encoding="utf-8"))
     for path, file in zip(paths, talks):
-        file.write_text(talk(nbformat.read(path, as_version=4), path.stem), encoding="utf-8")
+        page = talk(nbformat.read(path, as_version=4), path.stem, notes)
+        file.write_text(page, encoding="utf-8")
     return talks
+
+
+def speaker_notes(sheet: str) -> dict[str, str]:
+    """What the instructor's sheet says about each section, by the id of the section's first cell."""
+    return {
+        cell: f"**{minutes} minutes. Ask:** {ask}\n\n**Misconception:** {answer}\n\n**Move or skip:** {move}"
+        for cell, minutes, ask, answer, move in SHEET_ROW.findall(sheet)
+    }
 
 
 def copy_reveal(folder: Path) -> None:
@@ -116,11 +132,12 @@ def copy_reveal(folder: Path) -> None:
         shutil.copy(source / part, file)
 
 
-def talk(notebook: NotebookNode, name: str) -> str:
+def talk(notebook: NotebookNode, name: str, notes: Mapping[str, str]) -> str:
     """A notebook as one HTML file, which needs the folder of `copy_reveal` beside it.
 
     A cell's slide type says where it goes: `slide` begins a section, `subslide` a slide of it,
     `fragment` appears at a key press, `-` goes on, `notes` is for the teacher, `skip` is left out.
+    `notes` has more for the teacher, as Markdown, by the id of the cell that it goes with.
     The notebook is changed in place.
     """
     exporter = Exporter(
@@ -136,6 +153,10 @@ def talk(notebook: NotebookNode, name: str) -> str:
     resources = {"metadata": {"name": run.introduction(notebook, name)[0]}}
     for cell in code_cells(tidy(notebook)):
         cell.source = cell.source.replace("\n\n\n", "\n\n")  # blank lines, scarce on a slide
+    hidden = {"slideshow": {"slide_type": "notes"}}
+    for place, cell in reversed(list(enumerate(notebook.cells))):
+        if cell.id in notes:
+            notebook.cells.insert(place + 1, new_markdown_cell(notes[cell.id], metadata=hidden))
     return exporter.from_notebook_node(notebook, resources)[0]
 
 

@@ -114,7 +114,7 @@ def test_the_notes_of_the_teacher(browser, folder: Path) -> None:
     with page.context.expect_page() as popup:
         page.keyboard.press("s")
     notes = popup.value.wait_for_selector(".speaker-controls-notes .value:not(:empty)")
-    assert "For the teacher" in notes.inner_text() and not complaints
+    assert "Ask:" in notes.inner_text() and not complaints
     assert not page.locator(".slides .notes").first.is_visible()
     popup.value.close()
     page.close()
