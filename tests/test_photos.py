@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from skimage.draw import polygon2mask
@@ -193,6 +193,7 @@ def test_polygon_mask_equals_skimage_away_from_edges(points):
 
 @settings(deadline=None)
 @given(corners(), st.tuples(st.integers(1, 12), st.integers(1, 12)))
+@example(np.array([[0, 0], [0, 0], [9.38, 9.38], [0, 0]]), (4, 4))  # an edge there and back
 def test_polygons_that_share_an_edge_share_no_pixel(points, size):
     if len(points) < 4:
         return

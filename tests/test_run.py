@@ -5,11 +5,13 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 
 import nbformat
 import pytest
+from nbclient.output_widget import OutputWidget
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
@@ -208,6 +210,22 @@ def test_memory_is_seen(tmp_path: Path) -> None:
     source = "import time\n\nx = bytearray(b'1') * 300_000_000\ntime.sleep(0.5)"
     small, large = (execute(lesson(text), tmp_path).peak_bytes for text in ("1", source))
     assert 250_000_000 < large - small < 400_000_000
+
+
+def test_a_reply_that_comes_before_a_widget_answers_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel is done before the client sends back what was printed, as on a busy computer."""
+
+    def send(widget: OutputWidget, *message: object) -> None:
+        time.sleep(0.5)
+        at_once(widget, *message)
+
+    at_once = OutputWidget.send
+    monkeypatch.setattr(OutputWidget, "send", send)
+    monkeypatch.setattr("tools.notebooks.CELL_SECONDS", 20)
+    execution = execute(new_notebook(cells=[new_code_cell(MOVE)]), tmp_path)
+    assert execution.problem is None and execution.seconds < 15
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import nbformat
 import psutil
@@ -54,6 +54,21 @@ def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
+class Client(NotebookClient):
+    """nbclient's, mended where it can wait for a cell that is done.
+
+    What is printed into an Output widget (`interact` has one) nbclient sends back to the kernel. When the
+    cell's reply comes in just before, sending takes away the mark that says so, and nobody looks for
+    the reply: https://github.com/jupyter/nbclient/issues/312. To look once more afterwards is enough.
+    """
+
+    def process_message(self, *message: Any) -> NotebookNode | None:
+        """Take what the kernel publishes, then see whether a reply is there."""
+        output = super().process_message(*message)
+        self.kc.shell_channel.socket.poll(1)
+        return output
+
+
 @contextmanager
 def running(notebook: NotebookNode, folder: Path) -> Iterator[NotebookClient]:
     """A client with a fresh kernel that works in `folder`; the kernel ends with the block.
@@ -61,7 +76,7 @@ def running(notebook: NotebookNode, folder: Path) -> Iterator[NotebookClient]:
     `store`, `make run` and the tests all execute cells through it, so that what one of them stores
     is what the others see: outputs that a cell clears and those that a widget captures, included.
     """
-    client = NotebookClient(
+    client = Client(
         notebook,
         timeout=CELL_SECONDS,
         interrupt_on_timeout=True,
