@@ -26,6 +26,11 @@ SLIDER, DROPDOWN, PLAY = ".widget-hslider", ".widget-dropdown", ".widget-play"
 REDRAWN = 60  # seconds, on a computer that is busy with other things too
 MOVES = 5  # one step of a slider may be too small to see
 
+SESSION = "jupyterapp.shell.currentWidget.sessionContext"
+COMMAND = """([name, args, limit]) => Promise.race([
+    jupyterapp.commands.execute(name, args).then(done => done === true),
+    new Promise(resolve => setTimeout(resolve, limit, "late")),
+])"""
 VISIBLE_TEXTS = """root => {
     const found = [], walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
     while (walker.nextNode()) {
@@ -75,7 +80,7 @@ def jupyter_lab(folder: Path, home: Path) -> Iterator[Lab]:
     own["IPYTHONDIR"] = str(home / "ipython")
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--port=0"]
     command += ["--ip=127.0.0.1", f"--ServerApp.root_dir={folder}"]
-    command += [f"--LabApp.app_settings_dir={home}"]
+    command += [f"--LabApp.app_settings_dir={home}", "--LabApp.expose_app_in_browser=True"]
     with (home / "log").open("wb") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | own)
         try:
@@ -111,55 +116,24 @@ def open_notebook(page: "Page", lab: Lab, name: str) -> None:
     """Open a notebook in JupyterLab and wait for its cells and its kernel."""
     page.goto(f"{lab.url}lab/tree/{name}?token={lab.token}&reset", wait_until="domcontentloaded")
     page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=90_000)
-    if not until(page, lambda: is_idle(page), 90):
-        raise TimeoutError(f"{name}: no kernel after 90 s")
+    page.evaluate(f"{SESSION}.ready.then(() => {SESSION}.session.kernel.info).then(() => null)")
 
 
 def is_idle(page: "Page") -> bool:
-    """Whether the page says that its kernel has nothing to do."""
-    return page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").count() == 1
+    """Whether the kernel has nothing to do."""
+    return page.evaluate(f"{SESSION}.session.kernel.status") == "idle"
 
 
-def choose(page: "Page", *names: str) -> None:
-    """Click through the menus: the menu, an item, an item of its submenu."""
-    page.locator(".lm-MenuBar-item", has_text=names[0]).first.click()
-    for name in names[1:]:
-        item = page.locator(f'.lm-Menu-item:visible:has(.lm-Menu-itemLabel:text-is("{name}"))')
-        item.last.click()
-
-
-def run_all(page: "Page", seconds: float) -> None:
-    """Run All Cells of a notebook without outputs, and wait for the end.
+def run_command(page: "Page", name: str, seconds: float, **arguments: Any) -> Any:
+    """Do what stands in a menu or has a key in JupyterLab, and wait until it is done.
 
     Raises:
-        TimeoutError: the cells did not come to an end in time.
+        TimeoutError: it was not done in time.
     """
-    until(page, lambda: _begins_to_run(page), 60)
-    if not until(page, lambda: is_idle(page) and "*" not in prompts(page), seconds):
-        raise TimeoutError(f"after {seconds} s the prompts are {prompts(page)}")
-
-
-def _begins_to_run(page: "Page") -> bool:
-    """Choose Run All Cells: a kernel that has only just connected may not hear the first time."""
-    choose(page, "Run", "Run All Cells")
-    return until(page, lambda: set(prompts(page)) != {""}, 10)
-
-
-def prompts(page: "Page") -> list[str]:
-    """What stands in the brackets before each code cell: a number, a star or nothing."""
-    texts = page.locator(".jp-CodeCell .jp-InputPrompt").all_text_contents()
-    return [text.strip("[]: \n") for text in texts]
-
-
-def save(page: "Page") -> None:
-    """Save the notebook, and wait until its tab has lost the mark of what is not saved.
-
-    Raises:
-        TimeoutError: it was not saved in time.
-    """
-    choose(page, "File", "Save Notebook")
-    if not until(page, lambda: page.locator(".lm-TabBar-tab.jp-mod-dirty").count() == 0, 60):
-        raise TimeoutError("the notebook was not saved within 60 s")
+    done = page.evaluate(COMMAND, [name, arguments, 1000 * seconds])
+    if done == "late":
+        raise TimeoutError(f"{name} takes longer than {seconds} s")
+    return done
 
 
 def controls(cell: "Locator") -> list["Locator"]:

@@ -9,7 +9,6 @@ from tests.browser.lab import (
     SCALES,
     VISIBLE_TEXTS,
     WIDER_THAN_THE_PANEL,
-    choose,
     contrast,
     controls,
     describe,
@@ -19,8 +18,7 @@ from tests.browser.lab import (
     open_notebook,
     picture,
     press,
-    run_all,
-    save,
+    run_command,
     until,
 )
 from tools.notebooks import CELL_SECONDS, FOLDER, code_cells, find
@@ -63,8 +61,8 @@ def notebook(request, lab, browser, folder):
     name = request.param.name
     page = browser.new_page(viewport=WIDE)
     open_notebook(page, lab, name)
-    run_all(page, CELL_SECONDS)
-    save(page)
+    run_command(page, "notebook:run-all-cells", CELL_SECONDS)
+    run_command(page, "docmanager:save", 60)
     saved = nbformat.read(folder / name, as_version=4)
     yield page, saved
     page.close()
@@ -142,7 +140,7 @@ def test_outputs_and_widgets_are_readable_in_both_themes(notebook, theme):
     """Text on the page stands out from it. Figures bring their own white, so that no theme touches them, and
     the colours of code are JupyterLab's."""
     page, _ = notebook
-    choose(page, "Settings", "Theme", theme)
+    run_command(page, "apputils:change-theme", 30, theme=theme)
     assert until(page, lambda: page.locator(f"body[data-jp-theme-name='{theme}']").count() == 1, 30)
     page.wait_for_timeout(1000)  # colours fade over
     texts = {
@@ -162,10 +160,10 @@ def test_nothing_is_too_wide_for_a_small_laptop(notebook):
     page.wait_for_timeout(1000)
     panel = page.locator(".jp-WindowedPanel-outer").first
     assert panel.evaluate(WIDER_THAN_THE_PANEL) == []
-    choose(page, "View", "File Browser")
+    run_command(page, "filebrowser:hide-main", 30)
     page.wait_for_timeout(1000)
     scales = page.locator(".jp-OutputArea-output img").evaluate_all(SCALES)
-    choose(page, "View", "File Browser")
+    run_command(page, "filebrowser:activate", 30)
     page.set_viewport_size(WIDE)
     assert [f"{width} px to {scale:.0%}" for scale, width in scales if scale < LEAST_SCALE] == []
 
