@@ -6,6 +6,7 @@ import copy
 import io
 import re
 import subprocess
+import symtable
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -282,6 +283,35 @@ def starts_at_any_section(notebook: NotebookNode, name: str) -> list[str]:
     return problems
 
 
+def keeps_what_widgets_read(notebook: NotebookNode, name: str) -> list[str]:
+    """Whoever moves a widget after the last cell sees what it showed at first: nothing it reads is new."""
+    read_by: dict[str, set[str]] = {}  # functions, and the names that they look up outside
+    watched: dict[str, str] = {}  # names that the picture of a widget depends on, and its cell
+    problems = []
+    for cell in code_cells(notebook):
+        tree = parsed(cell.source)
+        table = symtable.symtable(ast.unparse(tree), cell.id, "exec")
+        assigned = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned()}
+        problems += [
+            f"{cell.id} gives {word!r} a new value, but the widget of {watched[word]} reads it"
+            for word in sorted(assigned & watched.keys())
+        ]
+        read_by |= {part.get_name(): read_outside(part) for part in table.get_children()}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "explore":
+                new = {part.id for part in ast.walk(node.args[0]) if isinstance(part, ast.Name)}
+                while new := new - watched.keys():
+                    watched |= dict.fromkeys(new, cell.id)
+                    new = set().union(*(read_by.get(word, ()) for word in new))
+    return problems
+
+
+def read_outside(part: symtable.SymbolTable) -> set[str]:
+    """The global names in a function and in the functions inside it."""
+    names = {symbol.get_name() for symbol in part.get_symbols() if symbol.is_global()}
+    return names.union(*map(read_outside, part.get_children()))
+
+
 RULES: list[Rule] = [
     begins_with_title_and_time,
     has_slide_types,
@@ -299,6 +329,7 @@ RULES: list[Rule] = [
     has_valid_links,
     has_exercises,
     starts_at_any_section,
+    keeps_what_widgets_read,
 ]
 
 
@@ -471,6 +502,17 @@ BROKEN: list[tuple[Rule, str, Callable[[NotebookNode], object]]] = [
     (has_exercises, "no stub", lambda n: n.cells.pop(4)),
     (has_exercises, "no check", lambda n: n.cells.pop(5)),
     (has_exercises, "no solution", lambda n: n.cells.pop(6)),
+    (
+        keeps_what_widgets_read,
+        "another box",
+        lambda n: n.cells.extend(
+            [
+                new_code_cell("box = 1\ndef area():\n    return box\ndef plot(x):\n    area()"),
+                new_code_cell("explore(plot, 'A box.', x=[1])"),
+                new_code_cell("for box in range(3):\n    print(box)"),
+            ]
+        ),
+    ),
     (
         starts_at_any_section,
         "name from elsewhere",

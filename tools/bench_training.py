@@ -21,11 +21,11 @@ from course_utils.models.fpn import FPN
 from course_utils.training import train
 from course_utils.training.instances import detector_task, panoptic_task, weighted_loss
 from course_utils.training.loop import History
-from course_utils.training.recipes import MASK_RCNN, load_checkpoint
+from course_utils.training.recipes import MASK_RCNN, PANOPTIC_FPN, load_checkpoint
 from course_utils.training.semantic import Task, pixel_loss, semantic_task
 
 SECONDS, BATCH, SIZE, RATE, POINTS = 60, 8, 96, 1e-2, 4
-THEIR_RATE, UNET_RATE = 3e-3, 6e-3  # torchvision's Mask R-CNN; what starts from trained weights
+THEIR_RATE = 3e-3  # of torchvision's Mask R-CNN
 DRAWN = 9600  # scenes to draw beforehand
 
 
@@ -213,7 +213,7 @@ def measure_detectors() -> list[str]:
             panoptic_from_unet,
             panoptic,
             weighted_loss,
-            clip | {"learning_rate": UNET_RATE},
+            clip | {"learning_rate": PANOPTIC_FPN.learning_rate},
         ),
         "our Mask R-CNN": (
             mask_rcnn.small,
@@ -236,7 +236,7 @@ def measure_detectors() -> list[str]:
         "",
         f"{SECONDS} s of training with {torch.get_num_threads()} threads on scenes of {SIZE} x {SIZE}, "
         f"batches of {BATCH}, one loop and one seed for all; the learning rates are "
-        f"{UNET_RATE:g}, {MASK_RCNN.learning_rate:g} and {THEIR_RATE:g}. COCO's average "
+        f"{PANOPTIC_FPN.learning_rate:g}, {MASK_RCNN.learning_rate:g} and {THEIR_RATE:g}. COCO's average "
         "precision and panoptic quality on 400 held-out scenes, by our evaluation for all. Drawing the "
         "scenes is not in the time. The Panoptic FPN starts from a network that has learnt to label "
         "the pixels of such scenes; the others start from random weights.",

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import nbformat
 import psutil
+import zmq
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
@@ -65,7 +66,7 @@ class Client(NotebookClient):
     def process_message(self, *message: Any) -> NotebookNode | None:
         """Take what the kernel publishes, then see whether a reply is there."""
         output = super().process_message(*message)
-        self.kc.shell_channel.socket.poll(1)
+        self.kc.shell_channel.socket.get(zmq.EVENTS)
         return output
 
 

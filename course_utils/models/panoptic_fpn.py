@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from course_utils.models import mask_rcnn
 from course_utils.models.backbones import convolution_block
 from course_utils.models.heads.box import BoxHead
 from course_utils.models.heads.mask import MaskHead
@@ -105,23 +104,6 @@ class PanopticFPN(nn.Module):
         losses = self.detector.losses(features, size, collate_objects(objects))
         semantic = cross_entropy(scores, labels, reduction="none").mean()
         return losses | {"semantic": self.semantic_weight * semantic}
-
-
-def small(classes: int, things: int = 4) -> PanopticFPN:
-    """A Panoptic FPN for a laptop: `mask_rcnn.small` and a semantic head.
-
-    Args:
-        classes: how many scores a pixel gets, background and stuff among them.
-        things: how many of them are things; they come right after the background.
-
-    Returns:
-        The network, with random weights.
-    """
-    detector = mask_rcnn.small(things + 1)
-    channels = dict.fromkeys((2, 8), detector.neck.channels)
-    return PanopticFPN(
-        detector=detector, semantic_head=SemanticHead(channels=channels, classes=classes)
-    )
 
 
 def on_unet(classes: int, *, width: int = 8, channels: int = 32, hidden: int = 128) -> PanopticFPN:

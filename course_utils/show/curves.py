@@ -1,6 +1,5 @@
 """Learning curves: drawn while a network trains, and afterwards out of what was written down."""
 
-import base64
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -10,7 +9,7 @@ import numpy as np
 from IPython.core.interactiveshell import InteractiveShell
 from matplotlib.axes import Axes
 
-from course_utils.show.figures import figure_of, png_bytes
+from course_utils.show.figures import figure_of, html_image
 from course_utils.show.publish import publish
 from course_utils.show.widgets import WIDGET_VIEW
 from course_utils.training import Record
@@ -107,7 +106,6 @@ def _picture(record: Record, alt: str) -> str:
     """The curve so far as an HTML image."""
     ax = plot_losses(record.history.losses, steps=record.steps)
     try:
-        data = base64.b64encode(png_bytes(figure_of(ax))).decode()
+        return html_image(figure_of(ax), f"{alt}: {_words(record)}")
     finally:
         plt.close(figure_of(ax))
-    return f'<img alt="{alt}: {_words(record)}" src="data:image/png;base64,{data}">'

@@ -1,6 +1,7 @@
 """From axes to a picture in the notebook: small, described in words, and the same bytes every time."""
 
 import base64
+import html
 import io
 import itertools
 
@@ -37,6 +38,14 @@ def figure(fig_or_ax: Figure | Axes, alt: str) -> None:
     publish(
         {"image/png": base64.b64encode(png).decode(), "text/plain": alt},
         metadata={"image/png": {"alt": alt}},
+    )
+
+
+def html_image(fig: Figure, alt: str) -> str:
+    """The figure as an HTML element that is never wider than its place."""
+    data = base64.b64encode(png_bytes(fig)).decode()
+    return (
+        f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}" style="max-width: 100%">'
     )
 
 

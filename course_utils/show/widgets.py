@@ -1,6 +1,5 @@
 """Widgets that move the very plot that drew the figure above them."""
 
-import base64
 import html
 from collections.abc import Callable
 
@@ -9,7 +8,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from course_utils.show.figures import check_alt, figure_of, png_bytes
+from course_utils.show.figures import check_alt, figure_of, html_image
 from course_utils.show.publish import publish
 
 Control = tuple | list | range | ipywidgets.Widget
@@ -31,7 +30,9 @@ def explore(plot: Callable[..., Axes | Figure], alt: str, **controls: Control) -
         Exception: what `plot` raises at the start; later errors are sentences in the picture's place.
     """
     box = assemble(plot, alt, controls)
-    names = ", ".join(_words(name) for name in controls)
+    names = ", ".join(
+        getattr(control, "description", _words(name)) for name, control in controls.items()
+    )
     view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
     publish({WIDGET_VIEW: view, "text/plain": f"A widget to move: {names}"})
 
@@ -74,15 +75,15 @@ def _picture(
 ) -> str:
     """Draw, and return the figure as an HTML image; whatever happens, no figure stays open."""
     values = {name: mover.value for name, mover in movers.items()}
+    now = ", ".join(
+        f"{movers[name].description} {_written(value)}" for name, value in values.items()
+    )
     open_before = set(plt.get_fignums())
     try:
-        data = base64.b64encode(png_bytes(figure_of(plot(**values)))).decode()
+        return html_image(figure_of(plot(**values)), f"{alt.rstrip('.')} ({now})")
     finally:
         for number in set(plt.get_fignums()) - open_before:
             plt.close(number)
-    now = ", ".join(f"{_words(name)} {_written(value)}" for name, value in values.items())
-    description = html.escape(f"{alt.rstrip('.')} ({now})")
-    return f'<img alt="{description}" src="data:image/png;base64,{data}" style="max-width: 100%">'
 
 
 def _control(name: str, control: Control) -> ipywidgets.Widget:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
 SETTINGS = {
+    # Only the test saves, so that no two saves overlap.
+    "@jupyterlab/docmanager-extension:plugin": {"autosave": False},
     "@jupyterlab/apputils-extension:notification": {
         "checkForUpdates": False,
         "fetchNews": "false",
@@ -24,13 +26,9 @@ SETTINGS = {
 }
 SLIDER, DROPDOWN, PLAY = ".widget-hslider", ".widget-dropdown", ".widget-play"
 REDRAWN = 60  # seconds, on a computer that is busy with other things too
-MOVES = 5  # one step of a slider may be too small to see
 
-SESSION = "jupyterapp.shell.currentWidget.sessionContext"
-COMMAND = """([name, args, limit]) => Promise.race([
-    jupyterapp.commands.execute(name, args).then(done => done === true),
-    new Promise(resolve => setTimeout(resolve, limit, "late")),
-])"""
+CAN_RUN = "window.jupyterapp?.commands.isEnabled('notebook:run-all-cells')"
+KERNEL = "jupyterapp.shell.currentWidget.sessionContext.session?.kernel"
 VISIBLE_TEXTS = """root => {
     const found = [], walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
     while (walker.nextNode()) {
@@ -47,9 +45,12 @@ WIDER_THAN_THE_PANEL = """scroller => {
     const right = scroller.getBoundingClientRect().left + scroller.clientWidth;
     const parts = scroller.querySelectorAll(".jp-OutputArea-output img, .jp-OutputArea .jupyter-widgets");
     return [...parts].filter(part => part.getBoundingClientRect().right > right + 1).map(
-        part => `${part.className || part.tagName} ends ${part.getBoundingClientRect().right - right} too far`
+        part => `${part.alt || part.className} ends ${part.getBoundingClientRect().right - right} px too far`
     );
 }"""
+AT_REST = "document.getAnimations().every(animation => animation.playState !== 'running')"
+RIGHT_END = "element => element.getBoundingClientRect().right"
+BROKEN = "images => images.filter(image => !image.complete || !image.naturalWidth).length"
 SCALES = (
     "images => images.map(image => [image.clientWidth / image.naturalWidth, image.naturalWidth])"
 )
@@ -112,28 +113,34 @@ def until(page: "Page", ready: Callable[[], bool], seconds: float) -> bool:
     return done
 
 
+def wait_for(page: "Page", promise: str, seconds: float) -> None:
+    """Wait until JupyterLab keeps a promise: it knows when it is done, and the page only hints at it.
+
+    Raises:
+        TimeoutError: it was not kept in time.
+    """
+    late = f"new Promise(resolve => setTimeout(resolve, {1000 * seconds}, 'late'))"
+    if page.evaluate(f"Promise.race([{promise}.then(() => null), {late}])") == "late":
+        raise TimeoutError(f"after {seconds} s JupyterLab has not kept {promise}")
+
+
+def run_command(page: "Page", name: str, seconds: float, **arguments: Any) -> None:
+    """Do what stands in a menu of JupyterLab, and wait until it is done."""
+    call = f"{json.dumps(name)}, {json.dumps(arguments)}"
+    wait_for(page, f"jupyterapp.commands.execute({call})", seconds)
+
+
 def open_notebook(page: "Page", lab: Lab, name: str) -> None:
-    """Open a notebook in JupyterLab and wait for its cells and its kernel."""
+    """Open a notebook in JupyterLab, and wait until Run All Cells can be chosen and its kernel answers."""
     page.goto(f"{lab.url}lab/tree/{name}?token={lab.token}&reset", wait_until="domcontentloaded")
-    page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=90_000)
-    page.evaluate(f"{SESSION}.ready.then(() => {SESSION}.session.kernel.info).then(() => null)")
+    page.wait_for_function(CAN_RUN, timeout=90_000)
+    page.wait_for_function(f"{KERNEL}?.connectionStatus == 'connected'", timeout=90_000)
+    wait_for(page, f"{KERNEL}.info", 90)
 
 
 def is_idle(page: "Page") -> bool:
     """Whether the kernel has nothing to do."""
-    return page.evaluate(f"{SESSION}.session.kernel.status") == "idle"
-
-
-def run_command(page: "Page", name: str, seconds: float, **arguments: Any) -> Any:
-    """Do what stands in a menu or has a key in JupyterLab, and wait until it is done.
-
-    Raises:
-        TimeoutError: it was not done in time.
-    """
-    done = page.evaluate(COMMAND, [name, arguments, 1000 * seconds])
-    if done == "late":
-        raise TimeoutError(f"{name} takes longer than {seconds} s")
-    return done
+    return page.evaluate(f"{KERNEL}.status == 'idle'")
 
 
 def controls(cell: "Locator") -> list["Locator"]:
@@ -194,33 +201,32 @@ def press(control: "Locator") -> None:
 
 def picture(cell: "Locator") -> tuple[str, str]:
     """The description and the bytes of the picture that a cell's controls move; empty where there is none."""
-    image = cell.locator(".widget-html img")
-    if not image.count():
-        return "", ""
-    return image.get_attribute("alt") or "", image.get_attribute("src")
+    first = "([image]) => image ? [image.alt, image.src] : ['', '']"
+    return tuple(cell.locator(".widget-html img").evaluate_all(first))
+
+
+def is_whole(part: "Locator") -> bool:
+    """Whether all pictures in a part of the page are loaded."""
+    return part.locator(".jp-OutputArea-output img").evaluate_all(BROKEN) == 0
 
 
 def follows(cell: "Locator", control: "Locator", move: Callable[["Locator"], None]) -> str | None:
-    """Move a control until the picture changes.
+    """Move a control, and wait until the picture is drawn again: its description has the new value.
 
     Returns:
         None, or what is wrong.
     """
-    page, before = cell.page, picture(cell)
-    plays = PLAY.removeprefix(".") in control.get_attribute("class").split()
-    for _ in range(1 if plays else MOVES):
-        description, _ = picture(cell)
-        move(control)
-        if not until(page, lambda old=description: picture(cell)[0] != old, REDRAWN):
-            return "nothing was drawn again"
-        if plays:
-            control.locator("button").first.click()  # pause
-        until(page, lambda: is_idle(page), REDRAWN)
-        if cell.locator(".widget-html [role=alert]").count():
-            return cell.locator(".widget-html [role=alert]").inner_text()
-        if picture(cell)[1] != before[1]:
-            return None
-    return f"the picture is the same after {MOVES} moves: {picture(cell)[0]}"
+    page, (description, _) = cell.page, picture(cell)
+    move(control)
+    if not until(page, lambda: picture(cell)[0] != description, REDRAWN):
+        return "nothing was drawn again"
+    if PLAY.removeprefix(".") in control.get_attribute("class").split():
+        control.locator("button").first.click()  # pause
+    until(page, lambda: is_idle(page) and is_whole(cell), REDRAWN)
+    if not picture(cell)[0]:
+        said = cell.locator(".widget-html [role=alert]").all_inner_texts()
+        return " ".join(said) or "the picture has lost its description"
+    return None
 
 
 def contrast(color: str, layers: list[str]) -> float:

@@ -40,8 +40,7 @@ DETECTION = {"boxes", "labels", "scores", "masks"}
 TWO, FIVE = {"class", "box"}, {"objectness", "proposal_box", "class", "box", "mask"}
 SMALL = {
     "mask_rcnn": lambda: mask_rcnn.small(5),
-    "panoptic_fpn": lambda: panoptic_fpn.small(9),
-    "panoptic_fpn on a U-Net": lambda: panoptic_fpn.on_unet(9),
+    "panoptic_fpn": lambda: panoptic_fpn.on_unet(9),
 }
 
 
@@ -785,7 +784,7 @@ def test_a_panoptic_network_starts_from_the_shipped_unet():
 def test_panoptic_loss_is_cross_entropy_over_all_pixels():
     images, targets = torch.rand(2, 3, 64, 64), random_targets([2, 1])
     targets[0]["semantic"][:, 10:] = 255
-    network = panoptic_fpn.small(9)
+    network = panoptic_fpn.on_unet(9)
     network.semantic_weight = 0.25
     loss = network(images, targets)["semantic"]
     scores = network.semantic_head(network.detector.features(images), (64, 64))
