@@ -69,9 +69,7 @@ def polygon_mask(
     inside = np.zeros((height, width), dtype=bool)
     centres = np.arange(width) + 0.5
     for edge in zip(points, [*points[1:], points[0]], strict=True):
-        (x1, y1), (x2, y2) = sorted(
-            edge, key=lambda corner: corner[1]
-        )  # one rounding for both ways
+        (y1, x1), (y2, x2) = sorted((y, x) for x, y in edge)  # walked either way, the same numbers
         first, last = (min(max(math.ceil(y - 0.5), 0), height) for y in (y1, y2))
         rows = np.arange(first, last) + 0.5
         crossing = x1 + (x2 - x1) * (rows - y1) / ((y2 - y1) or 1)  # a level edge spans no row
