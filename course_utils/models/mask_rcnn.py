@@ -4,12 +4,11 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from course_utils.models import backbones
+from course_utils.models import backbones, rpn
 from course_utils.models.fpn import FPN
 from course_utils.models.heads.box import BoxHead
 from course_utils.models.heads.mask import MaskHead
 from course_utils.models.rcnn import FasterRCNN
-from course_utils.models.rpn import RPN
 from course_utils.ops.roi import roi_align
 
 
@@ -42,14 +41,7 @@ def small(
             channels=channels,
             kernels={2: 0, 8: 3},
         ),
-        rpn=RPN(
-            channels=channels,
-            strides=(8,),
-            sizes=((36.0,),),
-            samples=128,
-            candidates=96,
-            proposals=32,
-        ),
+        rpn=rpn.small(channels=channels, proposals=32),
         box_head=BoxHead(
             channels=channels, classes=things, crop_strides=(2,), hidden=128, detections=20
         ),

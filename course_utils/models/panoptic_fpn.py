@@ -7,11 +7,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from course_utils.models import rpn
 from course_utils.models.backbones import convolution_block
 from course_utils.models.heads.box import BoxHead
 from course_utils.models.heads.mask import MaskHead
 from course_utils.models.rcnn import FasterRCNN, Features, Losses, Targets
-from course_utils.models.rpn import RPN, collate_objects
+from course_utils.models.rpn import collate_objects
 from course_utils.models.unet import UNetBackbone
 from course_utils.ops.losses import cross_entropy
 
@@ -130,14 +131,7 @@ def on_unet(classes: int, *, width: int = 8, channels: int = 32, hidden: int = 1
     detector = FasterRCNN(
         backbone=backbone,
         neck=neck,
-        rpn=RPN(
-            channels=channels,
-            strides=(8,),
-            sizes=((36.0,),),
-            samples=128,
-            candidates=96,
-            proposals=48,
-        ),
+        rpn=rpn.small(channels=channels, proposals=48),
         box_head=BoxHead(
             channels=channels,
             classes=things,

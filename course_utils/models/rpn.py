@@ -231,3 +231,15 @@ class RPN(nn.Module):
         keep = batched_nms(boxes, scores, image, self.iou_threshold)
         keep = keep[first_of_each(image[keep], self.proposals)]
         return torch.cat([image[keep, None], boxes[keep]], dim=1), scores[keep]
+
+
+def small(*, channels: int, proposals: int) -> RPN:
+    """An `RPN` for pictures of about 100 pixels and objects of about 36: anchors of one size, at stride 8."""
+    return RPN(
+        channels=channels,
+        strides=(8,),
+        sizes=((36.0,),),
+        samples=128,
+        candidates=96,
+        proposals=proposals,
+    )
