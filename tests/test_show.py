@@ -550,6 +550,24 @@ def test_explore_displays_one_short_stable_text(published):
     assert data[widgets.WIDGET_VIEW]["version_major"] == 2
 
 
+def test_a_widget_of_ones_own_keeps_its_name(published):
+    sure = ipywidgets.FloatSlider(value=0.5, max=1.0, description="how sure")
+    show.explore(bar, "A bar.", high_threshold=sure)
+    assert published[0][0]["text/plain"] == "A widget to move: how sure"
+    assert (
+        '<img alt="A bar (how sure 0.5)"'
+        in widgets.assemble(bar, "A bar.", {"high_threshold": sure}).children[-1].value
+    )
+
+
+def test_a_picture_in_html_says_what_it_shows_and_fits_its_place():
+    fig = plt.figure()
+    image = figures.html_image(fig, 'x < "y"')
+    plt.close(fig)
+    assert image.startswith('<img alt="x &lt; &quot;y&quot;" src="data:image/png;base64,')
+    assert "max-width: 100%" in image
+
+
 def test_explore_fails_at_the_start_like_any_cell():
     with pytest.raises(ValueError, match="high_threshold: <too> high"):
         show.explore(bar, "A bar.", high_threshold=(0.0, 1.0, 0.1, 0.9))
