@@ -5,6 +5,8 @@
 - **Sizes** are (height, width).
 - **Images** are float `[3, h, w]`, RGB in 0..1. **Masks** are bool `[n, h, w]`.
 - **Labels** are int64. Each data set numbers its classes; 0 is always background; `VOID` is no label.
+- **Bad input** raises a TypeError or a ValueError whose message names the argument, what was expected and
+  what came (see `core.checks`). Empty input, such as zero boxes, is a normal case and gives empty results.
 """
 
 from course_utils.core.checks import (
@@ -12,9 +14,13 @@ from course_utils.core.checks import (
     check_floating,
     check_fraction,
     check_labels,
+    check_masks,
+    check_rows,
     check_same_device,
     check_shape,
     check_size,
+    check_whole,
+    on_cpu,
 )
 from course_utils.core.device import get_device
 from course_utils.core.paths import data_path
@@ -29,11 +35,15 @@ __all__ = [
     "check_floating",
     "check_fraction",
     "check_labels",
+    "check_masks",
+    "check_rows",
     "check_same_device",
     "check_shape",
     "check_size",
+    "check_whole",
     "data_path",
     "get_device",
+    "on_cpu",
     "ready",
     "seed_everything",
 ]

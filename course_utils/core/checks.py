@@ -1,23 +1,25 @@
-"""Argument checks whose messages are sentences: the argument, what was expected, what came."""
+"""Argument checks whose messages are sentences: the argument, what was expected, what came.
+
+All checks raise TypeError for the wrong kind of object and ValueError for a wrong shape or value. Shapes and
+types are always checked. Values (NaN, swapped corners, the range of labels) are checked only for tensors on
+the CPU, because reading one value from a GPU makes the program wait until the GPU has finished everything.
+"""
 
 import math
 from numbers import Real
+from types import EllipsisType
 
 import torch
 from torch import Tensor
 
 
-def check_shape(name: str, tensor: Tensor, *shape: int | str) -> None:
+def check_shape(name: str, tensor: Tensor, *shape: int | str | EllipsisType) -> None:
     """Raise unless `tensor` is a tensor of this shape.
 
     Args:
         name: the argument's name, for the message.
         tensor: what the caller gave.
-        shape: a size for each axis; a letter where any size will do.
-
-    Raises:
-        TypeError: not a tensor.
-        ValueError: another rank or size.
+        shape: a size for each axis; a letter where any size will do; `...` in front for any leading axes.
 
     >>> check_shape("boxes", torch.zeros(3, 5), "n", 4)
     Traceback (most recent call last):
@@ -26,47 +28,88 @@ def check_shape(name: str, tensor: Tensor, *shape: int | str) -> None:
     """
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name}: expected a torch.Tensor, got {type(tensor).__name__}")
-    fits = tensor.ndim == len(shape) and all(
-        isinstance(want, str) or want == size
-        for want, size in zip(shape, tensor.shape, strict=True)
+    leading = bool(shape) and shape[0] is ...
+    wanted = shape[1:] if leading else shape
+    sizes = tensor.shape[max(tensor.ndim - len(wanted), 0) :] if leading else tensor.shape
+    fits = len(sizes) == len(wanted) and all(
+        isinstance(want, str) or want == size for want, size in zip(wanted, sizes)
     )
     if not fits:
-        wanted = ", ".join(str(want) for want in shape)
-        raise ValueError(f"{name}: expected shape [{wanted}], got {list(tensor.shape)}")
+        text = ", ".join("..." if want is ... else str(want) for want in shape)
+        raise ValueError(f"{name}: expected shape [{text}], got {list(tensor.shape)}")
 
 
-def check_boxes(name: str, boxes: Tensor) -> None:
-    """Raise unless `boxes` is `[n, 4]`, finite, and has x1 <= x2 and y1 <= y2 in every row.
+def check_boxes(name: str, boxes: Tensor, *shape: int | str | EllipsisType) -> None:
+    """Raise unless `boxes` are finite real numbers with x1 <= x2 and y1 <= y2.
 
     Zero boxes are fine, and so are boxes of zero width or height.
 
     Args:
         name: the argument's name, for the message.
         boxes: `x1, y1, x2, y2` in pixels.
-
-    Raises:
-        TypeError: not a tensor, or complex or boolean numbers.
-        ValueError: another shape, a NaN or an infinity, or a box whose corners are swapped.
+        shape: as in `check_shape`; `[n, 4]` when left out.
 
     >>> check_boxes("proposals", torch.tensor([[5.0, 0.0, 2.0, 9.0]]))
     Traceback (most recent call last):
     ...
     ValueError: proposals: expected x1 <= x2 and y1 <= y2, but row 0 is [5.0, 0.0, 2.0, 9.0]
     """
-    check_shape(name, boxes, "n", 4)
+    check_shape(name, boxes, *(shape or ("n", 4)))
     if boxes.is_complex() or boxes.dtype == torch.bool:
         raise TypeError(f"{name}: expected real numbers, got {boxes.dtype}")
-    if (boxes[:, :2] <= boxes[:, 2:]).all() and math.isfinite(boxes.detach().sum()):
-        return  # all is well, in few steps; what follows finds the culprit
-    if not torch.isfinite(boxes).all():
-        row = int(torch.isfinite(boxes).all(dim=1).int().argmin())
-        raise ValueError(f"{name}: expected finite numbers, but row {row} is {boxes[row].tolist()}")
-    ordered = boxes[:, :2] <= boxes[:, 2:]
-    if not ordered.all():
-        row = int(ordered.all(dim=1).int().argmin())
+    if not on_cpu(boxes):
+        return
+    ordered = boxes[..., :2] <= boxes[..., 2:]
+    if ordered.all() and math.isfinite(boxes.detach().sum()):
+        return  # the usual case, in few steps; what follows finds the row to name
+    check_rows(name, boxes, boxes.isfinite().all(dim=-1), "finite numbers")
+    check_rows(name, boxes, ordered.all(dim=-1), "x1 <= x2 and y1 <= y2")
+
+
+def check_masks(name: str, masks: Tensor, *shape: int | str | EllipsisType) -> None:
+    """Raise unless `masks` is a boolean tensor.
+
+    Args:
+        name: the argument's name, for the message.
+        masks: what the caller gave.
+        shape: as in `check_shape`; `[n, h, w]` when left out.
+
+    >>> check_masks("masks", torch.zeros(2, 4, 4))
+    Traceback (most recent call last):
+    ...
+    TypeError: masks: expected torch.bool, got torch.float32
+    """
+    check_shape(name, masks, *(shape or ("n", "h", "w")))
+    if masks.dtype != torch.bool:
+        raise TypeError(f"{name}: expected torch.bool, got {masks.dtype}")
+
+
+def check_rows(name: str, tensor: Tensor, good: Tensor, expected: str) -> None:
+    """Raise unless every row of a tensor on the CPU is good; the message quotes the first bad row only.
+
+    Args:
+        name: the argument's name, for the message.
+        tensor: what the caller gave.
+        good: whether each row is as expected, one boolean for each leading index of `tensor`.
+        expected: what a row should be, in words.
+
+    >>> scores = torch.tensor([0.5, float("nan")])
+    >>> check_rows("scores", scores, scores.isfinite(), "finite numbers")
+    Traceback (most recent call last):
+    ...
+    ValueError: scores: expected finite numbers, but row 1 is nan
+    """
+    if on_cpu(good) and not good.all():
+        index = (~good).nonzero()[0].tolist()
+        row = index[0] if len(index) == 1 else index
         raise ValueError(
-            f"{name}: expected x1 <= x2 and y1 <= y2, but row {row} is {boxes[row].tolist()}"
+            f"{name}: expected {expected}, but row {row} is {tensor[tuple(index)].tolist()}"
         )
+
+
+def on_cpu(tensor: Tensor) -> bool:
+    """Whether the values of a tensor may be checked: it is on the CPU."""
+    return tensor.device.type == "cpu"
 
 
 def check_floating(name: str, tensor: Tensor) -> None:
@@ -75,9 +118,6 @@ def check_floating(name: str, tensor: Tensor) -> None:
     Args:
         name: the argument's name, for the message.
         tensor: what the caller gave.
-
-    Raises:
-        TypeError: whole, complex or boolean numbers.
 
     >>> check_floating("image", torch.zeros(3, 8, 8, dtype=torch.uint8))
     Traceback (most recent call last):
@@ -95,10 +135,6 @@ def check_labels(name: str, labels: Tensor) -> None:
         name: the argument's name, for the message.
         labels: what the caller gave.
 
-    Raises:
-        TypeError: not a tensor, or numbers of another type.
-        ValueError: another shape.
-
     >>> check_labels("labels", torch.tensor([1.0, 0.0]))
     Traceback (most recent call last):
     ...
@@ -115,9 +151,6 @@ def check_same_device(**tensors: Tensor) -> None:
     Args:
         tensors: the arguments by name.
 
-    Raises:
-        ValueError: they do not.
-
     >>> check_same_device(boxes1=torch.zeros(1), boxes2=torch.zeros(1))
     """
     devices = {name: str(tensor.device) for name, tensor in tensors.items()}
@@ -132,10 +165,6 @@ def check_fraction(name: str, value: float) -> None:
     Args:
         name: the argument's name, for the message.
         value: what the caller gave.
-
-    Raises:
-        TypeError: not a number.
-        ValueError: outside 0..1, or NaN.
 
     >>> check_fraction("iou_threshold", 1.5)
     Traceback (most recent call last):
@@ -155,9 +184,6 @@ def check_size(name: str, size: tuple[int, int]) -> None:
         name: the argument's name, for the message.
         size: what the caller gave.
 
-    Raises:
-        ValueError: anything else.
-
     >>> check_size("output_size", (7, 0))
     Traceback (most recent call last):
     ...
@@ -170,3 +196,22 @@ def check_size(name: str, size: tuple[int, int]) -> None:
         positive = False
     if not positive:
         raise ValueError(f"{name}: expected (height, width) above zero, got {size}")
+
+
+def check_whole(name: str, value: int, least: int = 0) -> None:
+    """Raise unless `value` is a whole number of at least `least`.
+
+    Args:
+        name: the argument's name, for the message.
+        value: what the caller gave.
+        least: the smallest value allowed.
+
+    >>> check_whole("stride", 0, least=1)
+    Traceback (most recent call last):
+    ...
+    ValueError: stride: expected a whole number of at least 1, got 0
+    """
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name}: expected a whole number of at least {least}, got {value!r}")
+    if value < least:
+        raise ValueError(f"{name}: expected a whole number of at least {least}, got {value}")

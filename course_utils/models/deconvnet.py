@@ -6,8 +6,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from course_utils.core import check_floating, check_shape
+from course_utils.fast.upsample import max_pool_with_indices, max_unpool
 from course_utils.models.backbones import convolution_block
-from course_utils.ops.upsample import max_pool_with_indices, max_unpool
 
 Unpool = Callable[
     [Float[Tensor, "b c h w"], Int64[Tensor, "b c h w"], tuple[int, int]],

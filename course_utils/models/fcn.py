@@ -4,8 +4,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from course_utils.fast.conv import bilinear_transposed_convolve
 from course_utils.models import backbones
-from course_utils.ops.conv import bilinear_kernel, bilinear_transposed_convolve
+from course_utils.ops.conv import bilinear_kernel
 
 STRIDES = (32, 16, 8, 4, 2)
 

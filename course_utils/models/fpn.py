@@ -8,8 +8,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from course_utils.core import check_shape
+from course_utils.fast.roi import roi_align
 from course_utils.models.backbones import convolution_block
-from course_utils.ops.roi import roi_align
 
 
 class FPN(nn.Module):

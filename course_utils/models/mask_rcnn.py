@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from course_utils.fast.roi import roi_align
 from course_utils.models import backbones, rpn
 from course_utils.models.fpn import FPN
 from course_utils.models.heads.box import BoxHead
 from course_utils.models.heads.mask import MaskHead
 from course_utils.models.rcnn import FasterRCNN
-from course_utils.ops.roi import roi_align
 
 
 def small(

@@ -13,12 +13,12 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from course_utils.fast.roi import roi_align
 from course_utils.models.backbones import Backbone
 from course_utils.models.fpn import crop_regions
 from course_utils.models.heads.box import BoxHead
 from course_utils.models.rpn import RPN, Objects, collate_objects, match_regions
 from course_utils.ops.assignment import balanced_sample, class_targets
-from course_utils.ops.roi import roi_align
 
 Targets = Sequence[Mapping[str, Tensor]]
 Features = Mapping[int, Float[Tensor, "b _ _ _"]]

@@ -8,12 +8,13 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
+from course_utils.fast.boxes import box_iou
+from course_utils.fast.nms import batched_nms
 from course_utils.models.backbones import convolution_block
 from course_utils.ops.anchors import pyramid_anchors
 from course_utils.ops.assignment import balanced_sample, class_targets, match_boxes
 from course_utils.ops.box_coding import decode_boxes, encode_boxes
-from course_utils.ops.boxes import box_iou, clip_boxes_to_image
-from course_utils.ops.nms import batched_nms
+from course_utils.ops.boxes import clip_boxes_to_image
 
 Objects = Mapping[
     str, Tensor

@@ -8,10 +8,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from course_utils.data.scenes import CLASS_NAMES, MOST_OBJECTS, STUFF, THINGS, Scenes, make_scenes
+from course_utils.fast.panoptic import merge_panoptic
 from course_utils.metrics.detection import detection_metrics
 from course_utils.metrics.panoptic import PanopticCounts, panoptic_counts, panoptic_quality
 from course_utils.metrics.semantic import confusion_matrix, iou_per_class
-from course_utils.ops.panoptic import merge_panoptic
 from course_utils.training.semantic import (
     BLOCK,
     HELD_OUT,

@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from course_utils.fast.nms import batched_nms
 from course_utils.models.backbones import convolution_block
 from course_utils.models.rpn import Objects, first_of_each
 from course_utils.ops.box_coding import decode_boxes, encode_boxes
 from course_utils.ops.boxes import clip_boxes_to_image
-from course_utils.ops.nms import batched_nms
 
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # bring the four box targets to similar spread
 

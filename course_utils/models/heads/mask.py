@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
+from course_utils.fast.masks import paste_masks
+from course_utils.fast.roi import roi_align
 from course_utils.models.backbones import convolution_block
 from course_utils.models.rpn import Objects
-from course_utils.ops.masks import paste_masks
-from course_utils.ops.roi import roi_align
 
 
 class MaskHead(nn.Module):

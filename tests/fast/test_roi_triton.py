@@ -1,4 +1,4 @@
-"""course_utils.kernels.roi_align = torchvision, forward and backward, to the same bits in every run.
+"""course_utils.fast.roi_triton = torchvision, forward and backward, to the same bits in every run.
 
 Where there is no GPU, `test_in_the_interpreter` runs the tests below in a process of its own, in which Triton
 runs the kernels in NumPy: a few milliseconds a program, so the sizes are tiny.
@@ -14,8 +14,8 @@ import pytest
 import torch
 from torchvision import ops as tv
 
-from course_utils.kernels import roi_align as module
-from course_utils.kernels.roi_align import roi_align
+from course_utils.fast import roi_triton as module
+from course_utils.fast.roi_triton import roi_align
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 HAS_TRITON = importlib.util.find_spec("triton") is not None
