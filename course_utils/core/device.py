@@ -1,19 +1,13 @@
-"""Where the tensors live."""
+"""The device to compute on."""
 
 import torch
 
 
 def get_device(name: str | None = None) -> torch.device:
-    """The device to work on: the one named, else CUDA where there is one, else the CPU.
+    """The device to compute on: the one named, or by default CUDA if available and otherwise the CPU.
 
     Args:
-        name: "cpu", "cuda", "cuda:1", "mps", or None to choose.
-
-    Returns:
-        A device that exists on this machine.
-
-    Raises:
-        ValueError: `name` is no device, or this machine does not have it.
+        name: "cpu", "cuda", "cuda:1", "mps", or None for the default.
 
     >>> get_device("cpu")
     device(type='cpu')

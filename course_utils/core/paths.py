@@ -1,19 +1,13 @@
-"""Where the files that ship with the course lie."""
+"""The paths of the files that are part of the course."""
 
 from pathlib import Path
 
 
 def data_path(*parts: str) -> Path:
-    """The path of a shipped file: inside the installed package, or in the repository's `data/` folder.
+    """The path of a file in the repository's folder `data/`, which is a part of the installed package.
 
     Args:
-        parts: the path below `data/`, for example `"annotations", "coffee.json"`.
-
-    Returns:
-        An existing path.
-
-    Raises:
-        FileNotFoundError: there is no such file; the message names the folder that was searched.
+        parts: the path inside `data/`, for example `"annotations", "coffee.json"`.
 
     >>> data_path("annotations").name
     'annotations'

@@ -1,4 +1,4 @@
-"""One seed for everything that draws random numbers."""
+"""One seed for all random number generators."""
 
 import random
 
@@ -9,18 +9,14 @@ import torch
 def seed_everything(seed: int) -> torch.Generator:
     """Seed Python, NumPy and torch, and return a fresh torch generator with the same seed.
 
-    Two runs that start with the same seed draw the same numbers on the same device. Prefer passing the
-    returned generator to functions that take one: it is not disturbed by what other code draws.
+    Two runs with the same seed draw the same numbers on the same device. Pass the returned generator to
+    functions that take one: other code that draws random numbers does not change its state.
 
     Args:
-        seed: a whole number, 0 or above and below 2**32 (NumPy's limit).
+        seed: 0 to 2**32 - 1 (NumPy's limit).
 
     Returns:
-        A CPU generator seeded with `seed`.
-
-    Raises:
-        TypeError: `seed` is not a whole number.
-        ValueError: `seed` is out of range.
+        A generator on the CPU.
 
     >>> seed_everything(0).initial_seed()
     0

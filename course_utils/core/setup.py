@@ -1,12 +1,12 @@
-"""The line that every notebook begins with."""
+"""The first line of every notebook."""
 
 import importlib
 
 
 def ready() -> None:
-    """Print one line: the course can start here, or what is missing and what to do about it.
+    """Print one line: the environment works, or what is missing and how to install it.
 
-    The line names no version and no device, so that it is the same on every machine.
+    The line contains no version and no device, so that it is the same on every machine.
 
     >>> ready()
     Ready: Python, torch, torchvision and course_utils work together here.

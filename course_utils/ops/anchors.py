@@ -59,27 +59,24 @@ def grid_anchors(
 ) -> Float[Tensor, "n 4"]:
     """The anchors of one feature map: at each position, one box for each aspect ratio and size.
 
-    The position in row i and column j covers a square of `stride` pixels of the image; its anchors
-    stand around that square's centre, ((j + 0.5) stride, (i + 0.5) stride). All anchors of one size
-    have the same area.
+    The position in row i and column j covers a square of `stride` x `stride` pixels of the image; its anchors
+    are centred on that square, at ((j + 0.5) stride, (i + 0.5) stride). With size s and aspect ratio r an
+    anchor is s / sqrt(r) wide and s sqrt(r) high, so all anchors of one size have the same area.
 
     Args:
         feature_size: (height, width) of the feature map.
-        stride: pixels of the image for one step in the feature map.
+        stride: pixels of the image per position of the feature map.
         sizes: square roots of the anchors' areas, in pixels.
         aspect_ratios: heights over widths.
-        device: where the result is made; the CPU when left out.
+        device: the device of the result; the CPU when left out.
 
     Returns:
         `x1, y1, x2, y2` in pixels, n = height * width * ratios * sizes: row by row, then ratio by ratio.
 
-    Raises:
-        ValueError: a size, stride or ratio that is not above zero.
-
-    Source: Ren et al., "Faster R-CNN", NeurIPS 2015, section 3.1.1; the order of torchvision's
-    `AnchorGenerator`, which puts anchors at the square's top left corner and rounds their sizes to
-    whole pixels. D2L's `multibox_prior` has the same centres; its ratios are widths over heights and
-    its sizes parts of the image.
+    Source: Ren et al., "Faster R-CNN", NeurIPS 2015, section 3.1.1; torchvision's `AnchorGenerator`, in the
+    same order, but that centres anchors on the square's top left corner and rounds their corners to whole
+    pixels. D2L's `multibox_prior` has the same centres; its ratios are widths over heights and its sizes
+    fractions of the image.
 
     >>> grid_anchors((1, 2), stride=16, sizes=[8.0], aspect_ratios=[1.0])
     tensor([[ 4.,  4., 12., 12.],
@@ -109,16 +106,13 @@ def pyramid_anchors(
 
     Args:
         feature_sizes: (height, width) of each level.
-        strides: pixels of the image for one step in each level.
+        strides: pixels of the image per position of each level.
         sizes: the anchor sizes of each level, in pixels.
         aspect_ratios: heights over widths, the same on all levels.
-        device: where the result is made; the CPU when left out.
+        device: the device of the result; the CPU when left out.
 
     Returns:
-        One tensor of `x1, y1, x2, y2` a level.
-
-    Raises:
-        ValueError: lists of different length, or a size, stride or ratio that is not above zero.
+        One tensor of `x1, y1, x2, y2` per level.
 
     Source: Lin et al., "Feature Pyramid Networks", CVPR 2017, section 4.1.
 
@@ -127,7 +121,7 @@ def pyramid_anchors(
     """
     if not len(feature_sizes) == len(strides) == len(sizes):
         raise ValueError(
-            f"feature_sizes, strides, sizes: expected one of each a level, got {len(feature_sizes)}, "
+            f"feature_sizes, strides, sizes: expected one of each per level, got {len(feature_sizes)}, "
             f"{len(strides)} and {len(sizes)}"
         )
     levels = zip(feature_sizes, strides, sizes, strict=True)

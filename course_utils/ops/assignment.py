@@ -1,4 +1,4 @@
-"""Who learns what: pair boxes with ground truth by overlap, label them, and draw a balanced sample."""
+"""Training targets: match boxes with the ground truth by IoU, label them, and draw a balanced sample."""
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -8,19 +8,20 @@ from course_utils.core import (
     check_floating,
     check_fraction,
     check_labels,
+    check_rows,
     check_same_device,
     check_shape,
+    check_whole,
 )
 
 NEGATIVE = -1  # overlaps no ground truth enough: learns "background"
-NEUTRAL = -2  # overlaps some, but not enough to be sure: not used in training
+NEUTRAL = -2  # overlaps some, but too little to be positive: not used in training
 
 
 def _check_quality(match_quality_matrix: Tensor) -> None:
     check_shape("match_quality_matrix", match_quality_matrix, "ground truths", "boxes")
     check_floating("match_quality_matrix", match_quality_matrix)
-    if match_quality_matrix.isnan().any():
-        raise ValueError("match_quality_matrix: expected IoUs, got nan")
+    check_rows("match_quality_matrix", match_quality_matrix, ~match_quality_matrix.isnan(), "IoUs")
 
 
 def _check_thresholds(high_threshold: float, low_threshold: float) -> None:
@@ -61,13 +62,13 @@ def match_boxes(
 ) -> Int64[Tensor, " n"]:
     """Make every box positive, neutral or negative by its best IoU with the ground truth.
 
-    Best IoU >= `high_threshold`: positive, and paired with that ground truth. Below `low_threshold`:
+    Best IoU >= `high_threshold`: positive, and matched with that ground truth. Below `low_threshold`:
     negative. Between the two: neutral. The best-anchor rule (`allow_low_quality_matches`) saves a ground
     truth that no box reaches with `high_threshold`: the box that overlaps it most, and every box that
     ties, becomes positive.
 
     Args:
-        match_quality_matrix: IoU of ground truth i with box j, as `box_iou(ground_truth, boxes)` gives it.
+        match_quality_matrix: IoU of ground truth i with box j, `box_iou(ground_truth, boxes)`.
         high_threshold: positive from this IoU on.
         low_threshold: negative below this IoU.
         allow_low_quality_matches: apply the best-anchor rule.
@@ -75,14 +76,9 @@ def match_boxes(
     Returns:
         For each box the index of its ground truth, or `NEGATIVE` (-1), or `NEUTRAL` (-2).
 
-    Raises:
-        TypeError: not a tensor, or not of numbers that fit.
-        ValueError: a wrong shape, a nan, thresholds outside 0..1 or in the wrong order.
-
-    Source: lecture, "Slow" R-CNN training; Ren et al., NeurIPS 2015, section 3.1.2; same as torchvision's
-    `Matcher`, except in two cases that it gets wrong or refuses: without ground truth every box is
-    negative (there: an error), and a ground truth that overlaps no box claims none (there: every box it
-    does not touch).
+    Source: lecture, "Slow" R-CNN training; Ren et al., NeurIPS 2015, section 3.1.2; torchvision's `Matcher`,
+    with two differences: without ground truth every box is negative (there: an error), and a ground truth
+    that overlaps no box claims none (there: every box that overlaps nothing).
 
     >>> iou = torch.tensor([[0.8, 0.4, 0.1, 0.0], [0.0, 0.0, 0.2, 0.0]])
     >>> match_boxes(iou, 0.5, 0.3)
@@ -93,15 +89,14 @@ def match_boxes(
     _check_quality(match_quality_matrix)
     _check_thresholds(high_threshold, low_threshold)
     if match_quality_matrix.numel() == 0:
-        return torch.full_like(match_quality_matrix.sum(dim=0), NEGATIVE).long()
+        return match_quality_matrix.new_full(match_quality_matrix.shape[1:], NEGATIVE).long()
     best_iou, best_truth = match_quality_matrix.max(dim=0)  # [n] each
-    matches = best_truth.clone()
-    matches[best_iou < high_threshold] = NEUTRAL
-    matches[best_iou < low_threshold] = NEGATIVE
+    matches = torch.where(best_iou < high_threshold, NEUTRAL, best_truth)
+    matches = torch.where(best_iou < low_threshold, NEGATIVE, matches)
     if allow_low_quality_matches:
         best_for_truth = match_quality_matrix.amax(dim=1, keepdim=True)  # [m, 1]
         claimed = ((match_quality_matrix == best_for_truth) & (best_for_truth > 0)).any(dim=0)
-        matches[claimed] = best_truth[claimed]
+        matches = torch.where(claimed, best_truth, matches)
     return matches
 
 
@@ -126,7 +121,7 @@ def match_boxes_one_to_one_loops(
 def match_boxes_one_to_one(
     match_quality_matrix: Float[Tensor, "m n"], iou_threshold: float = 0.5
 ) -> Int64[Tensor, " n"]:
-    """Another best-anchor rule: every ground truth gets a box of its own, best pair first.
+    """Another best-anchor rule: every ground truth gets a box of its own, the pair of highest IoU first.
 
     Take the highest IoU of the whole matrix, pair that ground truth with that box, cross out its row
     and column, repeat. The boxes left over are positive from `iou_threshold` on and negative below;
@@ -138,10 +133,6 @@ def match_boxes_one_to_one(
 
     Returns:
         For each box the index of its ground truth, or `NEGATIVE` (-1).
-
-    Raises:
-        TypeError: not a tensor, or not of numbers that fit.
-        ValueError: a wrong shape, a nan, or a threshold outside 0..1.
 
     Source: Liu et al., "SSD", ECCV 2016, section 2.2; D2L 14.4, whose `assign_anchor_to_bbox` takes the
     boxes and returns the same indices. With fewer boxes than ground truths it goes on with crossed-out
@@ -174,9 +165,9 @@ def class_targets_loops(
 
 
 def class_targets(matches: Int64[Tensor, " n"], labels: Int64[Tensor, " m"]) -> Int64[Tensor, " n"]:
-    """What each box is to be called: its ground truth's class, background, or nothing at all.
+    """The class that each box should be given: its ground truth's, background, or none.
 
-    For a region proposal network every object has the label 1: object or background is all it asks.
+    For a region proposal network every object has the label 1, as it only tells objects from background.
 
     Args:
         matches: what `match_boxes` returned.
@@ -184,10 +175,6 @@ def class_targets(matches: Int64[Tensor, " n"], labels: Int64[Tensor, " m"]) -> 
 
     Returns:
         The class of a positive box, 0 for a negative one, -1 for a neutral one (left out of the loss).
-
-    Raises:
-        TypeError: numbers that are not int64.
-        ValueError: a wrong shape, a label below 1, or a match beyond the last ground truth.
 
     Source: lecture, "Slow" R-CNN training.
 
@@ -197,15 +184,9 @@ def class_targets(matches: Int64[Tensor, " n"], labels: Int64[Tensor, " m"]) -> 
     check_labels("matches", matches)
     check_labels("labels", labels)
     check_same_device(matches=matches, labels=labels)
-    if len(labels) and int(labels.min()) < 1:
-        raise ValueError(
-            f"labels: expected classes of 1 or above (0 is background), got {int(labels.min())}"
-        )
-    if len(matches) and not NEUTRAL <= int(matches.min()) <= int(matches.max()) < len(labels):
-        raise ValueError(
-            f"matches: expected {NEUTRAL}..{len(labels) - 1} for {len(labels)} labels, "
-            f"got {int(matches.min())}..{int(matches.max())}"
-        )
+    check_rows("labels", labels, labels >= 1, "classes of 1 or above (0 is background)")
+    exists = (matches >= NEUTRAL) & (matches < len(labels))
+    check_rows("matches", matches, exists, f"{NEUTRAL}..{len(labels) - 1} for {len(labels)} labels")
     table = torch.cat([labels, labels.new_tensor([-1, 0])])  # matches -2 and -1 count from its end
     return table[matches]
 
@@ -236,7 +217,7 @@ def balanced_sample(
     *,
     generator: torch.Generator | None = None,
 ) -> tuple[Bool[Tensor, " n"], Bool[Tensor, " n"]]:
-    """Draw boxes for the loss so that the few positives are not drowned by thousands of negatives.
+    """Draw the boxes that enter the loss, so that thousands of negatives do not outweigh a few positives.
 
     At most `positive_fraction` of the batch are positives. Where there are fewer, negatives fill the
     batch up.
@@ -245,17 +226,13 @@ def balanced_sample(
         labels: for each box 1 or above (positive), 0 (negative) or -1 (neutral, never drawn).
         batch_size_per_image: how many boxes to draw.
         positive_fraction: the largest share of positives, 0..1.
-        generator: where the random numbers come from; torch's global one when left out.
+        generator: the source of random numbers; torch's global one when left out.
 
     Returns:
         Two masks: the drawn positives and the drawn negatives.
 
-    Raises:
-        TypeError: labels that are not int64.
-        ValueError: a wrong shape, a negative batch size, or a share outside 0..1.
-
-    Source: Girshick, "Fast R-CNN", ICCV 2015, section 2.3; same as torchvision's
-    `BalancedPositiveNegativeSampler` on one image, draw for draw from the same seed.
+    Source: Girshick, "Fast R-CNN", ICCV 2015, section 2.3; torchvision's `BalancedPositiveNegativeSampler`
+    on one image, with the same draws from the same seed.
 
     >>> positive, negative = balanced_sample(torch.tensor([2, 0, 0, 0, -1]), 3, 0.5)
     >>> int(positive.sum()), int(negative.sum())
@@ -263,16 +240,15 @@ def balanced_sample(
     """
     check_labels("labels", labels)
     check_fraction("positive_fraction", positive_fraction)
-    if batch_size_per_image < 0:
-        raise ValueError(f"batch_size_per_image: expected 0 or above, got {batch_size_per_image}")
+    check_whole("batch_size_per_image", batch_size_per_image)
     positives = torch.nonzero(labels >= 1)[:, 0]
     negatives = torch.nonzero(labels == 0)[:, 0]
     take_positives = min(len(positives), int(batch_size_per_image * positive_fraction))
     take_negatives = min(len(negatives), batch_size_per_image - take_positives)
     masks = []
     for candidates, count in ((positives, take_positives), (negatives, take_negatives)):
-        drawn_on = generator.device if generator else labels.device
-        order = torch.randperm(len(candidates), generator=generator, device=drawn_on)[:count]
+        device = generator.device if generator else labels.device
+        order = torch.randperm(len(candidates), generator=generator, device=device)[:count]
         mask = torch.zeros_like(labels, dtype=torch.bool)
         mask[candidates[order.to(labels.device)]] = True
         masks.append(mask)

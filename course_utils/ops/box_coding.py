@@ -7,25 +7,31 @@ import torch
 from jaxtyping import Float, Real
 from torch import Tensor
 
-from course_utils.core import check_boxes, check_floating, check_same_device, check_shape
+from course_utils.core import (
+    check_boxes,
+    check_floating,
+    check_rows,
+    check_same_device,
+    check_shape,
+)
 
 Weights = tuple[float, float, float, float]
 ONES: Weights = (1.0, 1.0, 1.0, 1.0)
 
 
-def _check_sized(name: str, boxes: Tensor) -> None:
-    flat = (boxes[:, 2:] <= boxes[:, :2]).any(dim=1)
-    if flat.any():
-        row = int(flat.int().argmax())
-        raise ValueError(
-            f"{name}: expected width and height above zero, but row {row} is {boxes[row].tolist()}"
-        )
-
-
 def _check_weights(weights: Weights) -> None:
-    numbers = isinstance(weights, Sequence) and len(weights) == 4
-    if not numbers or not all(0 < weight < math.inf for weight in weights):
+    four = isinstance(weights, Sequence) and len(weights) == 4
+    if not four or not all(0 < weight < math.inf for weight in weights):
         raise ValueError(f"weights: expected four numbers above zero, got {weights}")
+
+
+def _check_pairs(reference_boxes: Tensor, proposals: Tensor) -> None:
+    for name, boxes in (("reference_boxes", reference_boxes), ("proposals", proposals)):
+        check_boxes(name, boxes)
+        sized = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+        check_rows(name, boxes, sized, "width and height above zero")
+    check_shape("reference_boxes", reference_boxes, len(proposals), 4)
+    check_same_device(reference_boxes=reference_boxes, proposals=proposals)
 
 
 def encode_boxes_loops(
@@ -48,41 +54,28 @@ def encode_boxes_loops(
 def encode_boxes(
     reference_boxes: Real[Tensor, "n 4"], proposals: Real[Tensor, "n 4"], weights: Weights = ONES
 ) -> Float[Tensor, "n 4"]:
-    """The box target: how to move and stretch each proposal so that it becomes its ground-truth box.
+    """The box target: how to shift and scale each proposal so that it becomes its ground-truth box.
 
-    With the proposal's centre (px, py) and size (pw, ph) and the true box's (gx, gy), (gw, gh):
+    With the proposal's centre (px, py) and size (pw, ph) and the ground truth's (gx, gy), (gw, gh):
     tx = (gx - px) / pw, ty = (gy - py) / ph, tw = log(gw / pw), th = log(gh / ph). Shifts are measured in
-    proposal widths and sizes as ratios, so the target does not change when the picture is enlarged.
+    proposal widths and sizes as ratios, so the target does not change when the image is enlarged.
 
     Args:
-        reference_boxes: the true box of each proposal, `x1, y1, x2, y2` in pixels.
-        proposals: where the detector starts from, the same.
-        weights: factors on tx, ty, tw, th that bring the four to similar spread.
+        reference_boxes: the ground-truth box of each proposal, `x1, y1, x2, y2` in pixels.
+        proposals: the boxes to start from, the same.
+        weights: factors on tx, ty, tw, th that bring the four to a similar variance.
 
     Returns:
         `tx, ty, tw, th` of each proposal.
 
-    Raises:
-        TypeError: not a tensor, or not of numbers that fit.
-        ValueError: a wrong shape, sets of different length, a nan, swapped corners, a box of zero width
-            or height, a weight that is not above zero, or tensors on different devices.
-
-    Source: Girshick et al., "Rich feature hierarchies", CVPR 2014, appendix C; same as torchvision's
+    Source: Girshick et al., "Rich feature hierarchies", CVPR 2014, appendix C; torchvision's
     `BoxCoder.encode_single`. D2L's `offset_boxes` is this with weights (10, 10, 5, 5) and 1e-6 added
     inside the log.
 
     >>> encode_boxes(torch.tensor([[2.0, 0.0, 6.0, 2.0]]), torch.tensor([[0.0, 0.0, 4.0, 2.0]]))
     tensor([[0.5000, 0.0000, 0.0000, 0.0000]])
     """
-    check_boxes("reference_boxes", reference_boxes)
-    check_boxes("proposals", proposals)
-    check_same_device(reference_boxes=reference_boxes, proposals=proposals)
-    if len(reference_boxes) != len(proposals):
-        raise ValueError(
-            f"reference_boxes: expected {len(proposals)}, one for each proposal, got {len(reference_boxes)}"
-        )
-    _check_sized("reference_boxes", reference_boxes)
-    _check_sized("proposals", proposals)
+    _check_pairs(reference_boxes, proposals)
     _check_weights(weights)
     size = proposals[:, 2:] - proposals[:, :2]  # [n, 2], width and height
     true_size = reference_boxes[:, 2:] - reference_boxes[:, :2]
@@ -90,6 +83,18 @@ def encode_boxes(
     true_centre = reference_boxes[:, :2] + true_size / 2
     targets = torch.cat([(true_centre - centre) / size, torch.log(true_size / size)], dim=1)
     return targets * targets.new_tensor(weights)
+
+
+def _check_codes(rel_codes: Tensor, boxes: Tensor) -> None:
+    check_boxes("boxes", boxes)
+    check_shape("rel_codes", rel_codes, len(boxes), "4 C")
+    if rel_codes.shape[1] % 4:
+        raise ValueError(
+            f"rel_codes: expected shape [{len(boxes)}, 4 C], got {list(rel_codes.shape)}"
+        )
+    check_floating("rel_codes", rel_codes)
+    check_same_device(rel_codes=rel_codes, boxes=boxes)
+    check_rows("rel_codes", rel_codes, ~rel_codes.isnan(), "numbers")
 
 
 def decode_boxes_loops(
@@ -119,42 +124,28 @@ def decode_boxes(
     weights: Weights = ONES,
     bbox_xform_clip: float = math.log(1000 / 16),
 ) -> Float[Tensor, "n k"]:
-    """Undo `encode_boxes`: move and stretch each box by its four numbers.
+    """Undo `encode_boxes`: shift and scale each box by its four numbers.
 
-    An untrained network can ask for a box e^20 times as wide. tw and th are cut at `bbox_xform_clip`,
-    so that no prediction grows by more than 1000 / 16 and nothing overflows.
+    An untrained network can predict a box e^20 times as wide. tw and th are clamped to `bbox_xform_clip`,
+    so that no box grows by more than 1000 / 16 and nothing overflows.
 
     Args:
-        rel_codes: `tx, ty, tw, th` of each box, or C such groups side by side, one a class: k = 4 C.
-        boxes: where to start from, `x1, y1, x2, y2` in pixels.
+        rel_codes: `tx, ty, tw, th` of each box, or C such groups side by side, one per class: k = 4 C.
+        boxes: the boxes to start from, `x1, y1, x2, y2` in pixels.
         weights: the factors that `encode_boxes` used.
         bbox_xform_clip: the largest tw and th, a natural logarithm.
 
     Returns:
         `x1, y1, x2, y2` for each group.
 
-    Raises:
-        TypeError: codes of whole numbers.
-        ValueError: a wrong shape, sets of different length, a nan, swapped corners, a weight that is
-            not above zero, or different devices.
-
-    Source: Girshick et al., CVPR 2014, appendix C; same as torchvision's `BoxCoder.decode_single`. D2L's
+    Source: Girshick et al., CVPR 2014, appendix C; torchvision's `BoxCoder.decode_single`. D2L's
     `offset_inverse` is this with weights (10, 10, 5, 5) and no limit.
 
     >>> decode_boxes(torch.tensor([[0.5, 0.0, 0.0, 0.0]]), torch.tensor([[0.0, 0.0, 4.0, 2.0]]))
     tensor([[2., 0., 6., 2.]])
     """
-    check_boxes("boxes", boxes)
-    check_shape("rel_codes", rel_codes, len(boxes), "4 C")
-    if rel_codes.shape[1] % 4:
-        raise ValueError(
-            f"rel_codes: expected shape [{len(boxes)}, 4 C], got {list(rel_codes.shape)}"
-        )
-    check_floating("rel_codes", rel_codes)
+    _check_codes(rel_codes, boxes)
     _check_weights(weights)
-    if rel_codes.isnan().any():
-        raise ValueError("rel_codes: expected numbers, got nan")
-    check_same_device(rel_codes=rel_codes, boxes=boxes)
     boxes = boxes.to(rel_codes.dtype)
     size = (boxes[:, 2:] - boxes[:, :2])[:, None]  # [n, 1, 2]
     centre = boxes[:, None, :2] + size / 2

@@ -1,8 +1,8 @@
-"""Masks: which pixels belong to an object, and the small masks that Mask R-CNN's head predicts."""
+"""Masks: their boxes, polygons drawn as masks, and the small masks that Mask R-CNN's head predicts."""
 
-import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
+from itertools import product
 
 import torch
 from jaxtyping import Bool, Float, Real
@@ -12,14 +12,17 @@ from course_utils.core import (
     check_boxes,
     check_floating,
     check_fraction,
+    check_masks,
+    check_rows,
     check_same_device,
     check_shape,
     check_size,
 )
+from course_utils.ops.roi import bilinear_weights, sampling_matrix
 
 
 def masks_to_boxes_loops(masks: Bool[Tensor, "n h w"]) -> Float[Tensor, "n 4"]:
-    """`masks_to_boxes` written out: look at every pixel, remember the outermost ones."""
+    """`masks_to_boxes` written out: look at every pixel and remember the outermost ones."""
     boxes = []
     for mask in masks.tolist():
         pixels = [(i, j) for i, row in enumerate(mask) for j, inside in enumerate(row) if inside]
@@ -31,47 +34,123 @@ def masks_to_boxes_loops(masks: Bool[Tensor, "n h w"]) -> Float[Tensor, "n 4"]:
 def masks_to_boxes(masks: Bool[Tensor, "n h w"]) -> Float[Tensor, "n 4"]:
     """The tight box around each mask.
 
-    A pixel is a square: the one in column 3 reaches from x = 3 to x = 4. So a box ends one past its last
-    pixel, and its width is the number of columns it covers.
+    A pixel is a square: the one in column 3 reaches from x = 3 to x = 4. So a box ends at the far edge of its
+    last pixel, and its width is the number of columns it covers.
 
     Args:
-        masks: one mask an object.
+        masks: one mask per object, each with at least one pixel.
 
     Returns:
         `x1, y1, x2, y2` in pixels.
 
-    Raises:
-        TypeError: the masks are not boolean.
-        ValueError: a wrong shape, or a mask without a pixel.
-
-    Source: `torchvision.ops.masks_to_boxes` returns the centres' numbers instead: its x2 and y2 are
-    smaller by 1.
+    Source: `torchvision.ops.masks_to_boxes` returns the indices of the outermost pixels instead: its x2 and
+    y2 are smaller by 1.
 
     >>> masks_to_boxes(torch.tensor([[[False, True, True], [False, True, False]]]))
     tensor([[1., 0., 3., 2.]])
     """
-    check_shape("masks", masks, "n", "h", "w")
-    if masks.dtype != torch.bool:
-        raise TypeError(f"masks: expected torch.bool, got {masks.dtype}")
-    empty = ~masks.flatten(1).any(dim=1)
-    if empty.any():
-        number = int(empty.int().argmax())
-        raise ValueError(f"masks: expected a pixel in each, but mask {number} has none")
+    check_masks("masks", masks)
     height, width = masks.shape[1:]
-    columns = masks.any(dim=1).int()  # [n, w]: 1 where the mask has a pixel in the column
-    rows = masks.any(dim=2).int()  # [n, h]
-    left, top = columns.argmax(dim=1), rows.argmax(dim=1)  # the first 1
-    right, bottom = width - columns.flip(1).argmax(dim=1), height - rows.flip(1).argmax(dim=1)
+    columns, rows = masks.any(dim=1), masks.any(dim=2)  # [n, w], [n, h]: with at least one pixel
+    check_rows("masks", rows.any(dim=1), rows.any(dim=1), "a pixel in each mask")
+    left, top = columns.int().argmax(dim=1), rows.int().argmax(dim=1)  # the first True
+    right = width - columns.flip(1).int().argmax(dim=1)
+    bottom = height - rows.flip(1).int().argmax(dim=1)
     return torch.stack([left, top, right, bottom], dim=1).float()
 
 
-def _floating(tensor: Tensor) -> Tensor:
-    """At least float32: float16 cannot count to 2049."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+# --- polygons
 
 
-def _blend(pixels: list[list[float]], y: float, x: float) -> float:
-    """The four pixels around (y, x), each by its nearness; at the border the last one, further out 0."""
+def polygon_mask_loops(
+    points: Sequence[Sequence[float | int]], size: tuple[int, int]
+) -> Bool[Tensor, "h w"]:
+    """`polygon_mask` written out: for each pixel, count the edges to the left of its centre."""
+    mask = torch.zeros(size, dtype=torch.bool)
+    for i, j in product(range(size[0]), range(size[1])):
+        y, x = i + 0.5, j + 0.5
+        for edge in zip(points, [*points[1:], points[0]]):
+            (y1, x1), (y2, x2) = sorted((y, x) for x, y in edge)  # from top to bottom
+            if y1 <= y < y2 and x1 + (x2 - x1) * (y - y1) / (y2 - y1) <= x:
+                mask[i, j] = not mask[i, j]
+    return mask
+
+
+def _check_polygon(points: Sequence[Sequence[float | int]], size: tuple[int, int]) -> None:
+    """Raise unless these are three or more corners, and the size of an image."""
+    if len(points) < 3:
+        raise ValueError(f"points: expected 3 corners or more, got {len(points)}")
+    if not all(len(point) == 2 and all(map(math.isfinite, point)) for point in points):
+        raise ValueError("points: expected two finite numbers x, y for each corner")
+    check_size("size", size)
+
+
+def polygon_mask(
+    points: Sequence[Sequence[float | int]], size: tuple[int, int]
+) -> Bool[Tensor, "h w"]:
+    """The pixels whose centres lie inside a polygon, by the even-odd rule.
+
+    Walk along a row from the left: every edge that you cross takes you from outside to inside or back, so a
+    pixel is inside if the number of edges to its left is odd. A centre on a left or upper edge is inside, one
+    on a right or lower edge outside: two polygons that share an edge share no pixel.
+
+    Args:
+        points: three or more corners `x, y` in continuous pixel coordinates; the last joins the first.
+        size: (height, width) of the mask in pixels.
+
+    Returns:
+        True inside.
+
+    >>> polygon_mask([(0, 0), (4, 0), (0, 4)], (4, 4)).int()
+    tensor([[1, 1, 1, 0],
+            [1, 1, 0, 0],
+            [1, 0, 0, 0],
+            [0, 0, 0, 0]], dtype=torch.int32)
+    """
+    _check_polygon(points, size)
+    height, width = size
+    start = torch.tensor(points, dtype=torch.float64)
+    end = start.roll(-1, dims=0)
+    upwards = start[:, 1:] > end[:, 1:]
+    x1, y1 = torch.where(upwards, end, start).T  # each edge from top to bottom
+    x2, y2 = torch.where(upwards, start, end).T
+    y = torch.arange(height, dtype=torch.float64) + 0.5
+    edge, row = ((y1[:, None] <= y) & (y < y2[:, None])).nonzero(as_tuple=True)
+    crossing = x1[edge] + (x2 - x1)[edge] * (y[row] - y1[edge]) / (y2 - y1)[edge]
+    column = (crossing - 0.5).ceil().clamp(0, width).long()  # the first pixel right of the edge
+    crossings = torch.bincount(row * (width + 1) + column, minlength=height * (width + 1))
+    to_the_left = crossings.view(height, width + 1).cumsum(dim=1, dtype=torch.uint8)  # 255 + 1 = 0
+    return (to_the_left[:, :width] & 1).bool()  # an odd number
+
+
+# --- Mask R-CNN
+
+
+def check_crop(
+    masks: Bool[Tensor, "n h w"], boxes: Real[Tensor, "n 4"], output_size: tuple[int, int]
+) -> Float[Tensor, "n 4"]:
+    """Check the arguments of `crop_masks`.
+
+    Args:
+        masks: as in `crop_masks`.
+        boxes: as in `crop_masks`.
+        output_size: as in `crop_masks`.
+
+    Returns:
+        The boxes in float32, or in float64 if they are so: float16 cannot represent 2049.
+
+    >>> check_crop(torch.ones(1, 4, 4).bool(), torch.tensor([[0, 0, 4, 3]]), (28, 28))
+    tensor([[0., 0., 4., 3.]])
+    """
+    check_masks("masks", masks)
+    check_boxes("boxes", boxes, len(masks), 4)
+    check_size("output_size", output_size)
+    check_same_device(masks=masks, boxes=boxes)
+    return boxes.to(torch.promote_types(boxes.dtype, torch.float32))
+
+
+def _bilinear(pixels: list[list[float]], y: float, x: float) -> float:
+    """The bilinear sample at (y, x). Up to one pixel outside it is the value at the border, further out 0."""
     height, width = len(pixels), len(pixels[0])
     if not (-1 <= y <= height and -1 <= x <= width):
         return 0.0
@@ -83,51 +162,27 @@ def _blend(pixels: list[list[float]], y: float, x: float) -> float:
     return upper + (y - i) * (lower - upper)
 
 
-def _crop_grid(
-    boxes: Tensor, output_size: tuple[int, int], aligned: bool
-) -> tuple[list[list[float]], list[list[float]], list[list[int]]]:
-    """RoIAlign's grid: each box's first corner, its size and its samples a bin, all as (y, x)."""
-    size = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0 if aligned else 1).flip(1)
-    corner = boxes[:, :2].flip(1) - (0.5 if aligned else 0)
-    samples = (size / size.new_tensor(output_size)).ceil().long()
-    return corner.tolist(), size.tolist(), samples.tolist()
-
-
 def crop_masks_loops(
     masks: Bool[Tensor, "n h w"],
     boxes: Real[Tensor, "n 4"],
     output_size: tuple[int, int] = (28, 28),
     aligned: bool = False,
 ) -> Float[Tensor, "n oh ow"]:
-    """`crop_masks` written out: a bin is the mean of its samples, a sample the blend of four pixels."""
-    boxes = _floating(boxes)
-    crops = torch.zeros(len(masks), *output_size, dtype=boxes.dtype)
-    grids = zip(*_crop_grid(boxes, output_size, aligned))
-    for crop, mask, ((y1, x1), (height, width), (down, along)) in zip(
-        crops, _floating(masks).tolist(), grids
-    ):
-        for i, j in itertools.product(range(output_size[0]), range(output_size[1])):
-            for a, b in itertools.product(range(down), range(along)):
-                y = y1 + (i + (a + 0.5) / down) * height / output_size[0]
-                x = x1 + (j + (b + 0.5) / along) * width / output_size[1]
-                crop[i, j] += _blend(mask, y, x) / (down * along)
+    """`crop_masks` written out: a bin is the mean of its samples, a sample is interpolated bilinearly."""
+    boxes, (rows, columns) = check_crop(masks, boxes, output_size), output_size
+    size = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0 if aligned else 1)
+    samples = (size / size.new_tensor([columns, rows])).ceil().int()  # per bin, along x and y
+    start = boxes[:, :2] - (0.5 if aligned else 0)
+    crops = torch.zeros(len(masks), rows, columns, dtype=boxes.dtype)
+    for n, mask in enumerate(masks.float().tolist()):
+        (x1, y1), (width, height), (across, down) = (
+            part[n].tolist() for part in (start, size, samples)
+        )
+        for i, j, a, b in product(range(rows), range(columns), range(down), range(across)):
+            y = y1 + (i + (a + 0.5) / down) * height / rows
+            x = x1 + (j + (b + 0.5) / across) * width / columns
+            crops[n, i, j] += _bilinear(mask, y, x) / (down * across)
     return crops
-
-
-def _crop_weights(
-    start: float, length: float, samples: int, bins: int, size: int, like: Tensor
-) -> tuple[slice, Tensor]:
-    """Along one axis: the pixels that a box touches, and `[bins, pixels]`, the part of each in each bin."""
-    if samples == 0:
-        return slice(0, 1), like.new_zeros(bins, 1)
-    first = min(max(math.floor(start), 0), size - 1)
-    last = max(min(math.floor(start + length) + 2, size), first + 1)
-    pixel = torch.arange(first, last, dtype=like.dtype, device=like.device)
-    sample = torch.arange(bins * samples, dtype=like.dtype, device=like.device)[:, None]
-    position = start + (sample + 0.5) * (length / (bins * samples))
-    inside = (position >= -1) & (position <= size)
-    nearness = (1 - (position.clamp(0, size - 1) - pixel).abs()).clamp(min=0) * inside
-    return slice(first, last), nearness.reshape(bins, samples, -1).mean(dim=1)
 
 
 def crop_masks(
@@ -136,52 +191,67 @@ def crop_masks(
     output_size: tuple[int, int] = (28, 28),
     aligned: bool = False,
 ) -> Float[Tensor, "n oh ow"]:
-    """The target of Mask R-CNN's mask head: each mask cut to its box and resized to 28 x 28.
+    """The target of Mask R-CNN's mask head: each mask cropped to its box and resized to 28 x 28.
 
-    This is RoIAlign of the mask. Its blends fall apart into one along the rows and one along the columns, so
-    a crop is two small matrices around the mask's pixels: `rows @ mask @ columns.T`.
+    This is RoIAlign of the mask. Bilinear interpolation is separable: we can interpolate along the columns
+    first and along the rows afterwards, so a crop is a product of three matrices, `rows @ mask @ columns.T`.
 
     Args:
-        masks: the ground-truth mask of each box, of the whole image.
-        boxes: `x1, y1, x2, y2` in pixels; usually the proposals that matched.
+        masks: the ground-truth mask of each box, in the whole image.
+        boxes: `x1, y1, x2, y2` in pixels; usually the proposals that were matched.
         output_size: (height, width) of each crop, in bins.
         aligned: as in `torchvision.ops.roi_align`. False, as in torchvision's Mask R-CNN: the centre of
             pixel j counts as x = j, and a box is at least one pixel wide and high. True: it counts as
-            x = j + 0.5, as everywhere else in this course; `paste_masks` undoes this one.
+            x = j + 0.5, as everywhere else in this course; `paste_masks` is the inverse of this one.
 
     Returns:
-        The part of each bin that the mask covers, from 0 to 1.
-
-    Raises:
-        TypeError: the masks are not boolean, or the boxes not numbers that fit.
-        ValueError: a wrong shape, not one box a mask, a nan, swapped corners, a size that is not above
-            zero, or tensors on different devices.
+        The fraction of each bin that the mask covers, from 0 to 1.
 
     Source: He et al., "Mask R-CNN", ICCV 2017, section 3; same as `torchvision.ops.roi_align` of each mask
-    with spatial_scale 1 and the adaptive sampling_ratio -1, which `maskrcnn_loss` uses.
+    with spatial_scale 1 and the adaptive sampling_ratio -1, which torchvision's `maskrcnn_loss` uses.
 
     >>> masks = torch.tensor([[[False, True, True, True], [False, False, False, True]]])
     >>> crop_masks(masks, torch.tensor([[0.0, 0.0, 4.0, 2.0]]), (2, 2), aligned=True)
     tensor([[[0.5000, 1.0000],
              [0.0000, 0.5000]]])
     """
+    boxes = check_crop(masks, boxes, output_size)
+    x1, y1, x2, y2 = boxes.unbind(dim=1)
+    (height, width), size = output_size, masks.shape[1:]
+    rows = sampling_matrix(y1, y2, height, size[0], aligned=aligned)  # [n, oh, h]
+    columns = sampling_matrix(x1, x2, width, size[1], aligned=aligned)  # [n, ow, w]
+    return rows @ masks.to(boxes.dtype) @ columns.mT
+
+
+def check_paste(
+    masks: Float[Tensor, "n mh mw"],
+    boxes: Real[Tensor, "n 4"],
+    size: tuple[int, int],
+    threshold: float,
+) -> tuple[Float[Tensor, "n mh mw"], Float[Tensor, "n 4"]]:
+    """Check the arguments of `paste_masks`.
+
+    Args:
+        masks: as in `paste_masks`.
+        boxes: as in `paste_masks`.
+        size: as in `paste_masks`.
+        threshold: as in `paste_masks`.
+
+    Returns:
+        The masks and the boxes in one type, float32 or float64.
+
+    >>> masks, boxes = torch.ones(1, 28, 28).half(), torch.tensor([[0, 0, 4, 3]])
+    >>> [tensor.dtype for tensor in check_paste(masks, boxes, (8, 8), 0.5)]
+    [torch.float32, torch.float32]
+    """
     check_shape("masks", masks, "n", "h", "w")
-    if masks.dtype != torch.bool:
-        raise TypeError(f"masks: expected torch.bool, got {masks.dtype}")
-    check_boxes("boxes", boxes)
-    check_shape("boxes", boxes, len(masks), 4)
-    check_size("output_size", output_size)
+    check_floating("masks", masks)
+    check_boxes("boxes", boxes, len(masks), 4)
+    check_size("size", size)
+    check_fraction("threshold", threshold)
     check_same_device(masks=masks, boxes=boxes)
-    boxes = _floating(boxes)
-    crops = boxes.new_zeros(len(masks), *output_size)
-    grids = zip(*_crop_grid(boxes, output_size, aligned))
-    for crop, mask, ((y1, x1), (height, width), (down, along)) in zip(crops, masks, grids):
-        rows, top_to_bottom = _crop_weights(y1, height, down, output_size[0], mask.shape[0], boxes)
-        columns, left_to_right = _crop_weights(
-            x1, width, along, output_size[1], mask.shape[1], boxes
-        )
-        crop.copy_(top_to_bottom @ mask[rows, columns].to(crop.dtype) @ left_to_right.T)
-    return crops
+    common = torch.promote_types(torch.promote_types(masks.dtype, torch.float32), boxes.dtype)
+    return masks.to(common), boxes.to(common)
 
 
 def paste_masks_loops(
@@ -191,31 +261,18 @@ def paste_masks_loops(
     threshold: float = 0.5,
 ) -> Bool[Tensor, "n h w"]:
     """`paste_masks` written out: where in the small mask does the centre of each pixel lie?"""
+    masks, boxes = check_paste(masks, boxes, size, threshold)
     pasted = torch.zeros(len(masks), *size, dtype=torch.bool)
-    # A ring of zeros: beyond its border a mask fades out.
-    framed = torch.nn.functional.pad(_floating(masks), (1, 1, 1, 1)).tolist()
-    for image, mask, (x1, y1, x2, y2) in zip(pasted, framed, _floating(boxes).tolist()):
+    # With a border of zeros around it, a mask fades to 0 outside.
+    padded = torch.nn.functional.pad(masks, (1, 1, 1, 1)).tolist()
+    for image, mask, (x1, y1, x2, y2) in zip(pasted, padded, boxes.tolist()):
         if x1 == x2 or y1 == y2:
             continue
-        for i, j in itertools.product(range(size[0]), range(size[1])):
+        for i, j in product(range(size[0]), range(size[1])):
             y = (i + 0.5 - y1) / (y2 - y1) * masks.shape[1] - 0.5
             x = (j + 0.5 - x1) / (x2 - x1) * masks.shape[2] - 0.5
-            image[i, j] = _blend(mask, y + 1, x + 1) > threshold
+            image[i, j] = _bilinear(mask, y + 1, x + 1) > threshold
     return pasted
-
-
-def _paste_axis(
-    start: Tensor, stop: Tensor, cells: int, size: int
-) -> Iterator[tuple[slice, Tensor]]:
-    """Along one axis, mask by mask: the pixels it reaches, and `[pixels, cells]`, how near its cells are."""
-    pixel = torch.arange(size).to(start)
-    position = (pixel + 0.5 - start[:, None]) / (stop - start)[:, None] * cells - 0.5
-    fade = (stop - start) / cells / 2
-    first = ((start - fade - 0.5).floor() + 1).clamp(0, size)
-    last = torch.maximum((stop + fade - 0.5).ceil().clamp(max=size), first)
-    cell = torch.arange(cells).to(start)
-    for row, i, j in zip(position, first.long().tolist(), last.long().tolist()):
-        yield slice(i, j), (1 - (row[i:j, None] - cell).abs()).clamp(min=0)
 
 
 def paste_masks(
@@ -224,11 +281,11 @@ def paste_masks(
     size: tuple[int, int],
     threshold: float = 0.5,
 ) -> Bool[Tensor, "n h w"]:
-    """Bring the small masks of Mask R-CNN's head back into the image: stretch each over its box.
+    """Bring the small masks of Mask R-CNN's head back into the image: resize each to its box.
 
-    The centre of every pixel falls somewhere into the 28 x 28 cells; its probability is the blend of the
-    four cells around, where cells beyond the border count as 0. As in `crop_masks` that is two small
-    matrices, and only the pixels near the box are looked at.
+    The centre of every pixel lies somewhere among the 28 x 28 values of the mask, and its probability is
+    interpolated bilinearly between four of them; outside the mask all values are 0. As in `crop_masks`, that
+    is a product of three matrices.
 
     Args:
         masks: probabilities, `[n, 28, 28]` or of another size.
@@ -237,36 +294,21 @@ def paste_masks(
         threshold: a pixel belongs to the object when its probability is above this.
 
     Returns:
-        One mask of the whole image a box. A box without area gets none of its pixels.
-
-    Raises:
-        TypeError: not tensors, masks of whole numbers, or boxes that are not real numbers.
-        ValueError: a wrong shape, not one box a mask, a nan, swapped corners, a size that is not above
-            zero, a threshold outside 0..1, or tensors on different devices.
+        One mask of the whole image per box. It is empty for a box without area.
 
     Source: as detectron2's `paste_masks_in_image`, in continuous coordinates.
-    `torchvision.models.detection.roi_heads.paste_masks_in_image` works on whole pixels instead: it frames
-    the mask with zeros, enlarges the box by 30 / 28, cuts its corners down to whole numbers, resizes the
-    mask to that box and leaves the threshold to the caller. Its outlines are up to a pixel off.
+    `torchvision.models.detection.roi_heads.paste_masks_in_image` works on whole pixels instead: it pads
+    the mask with zeros, enlarges the box by 30 / 28, truncates its corners to integers, resizes the mask to
+    that box and leaves the threshold to the caller. Its outlines are up to a pixel off.
 
     >>> paste_masks(torch.ones(1, 2, 2), torch.tensor([[1.0, 0.0, 3.0, 2.0]]), (3, 4)).int()
     tensor([[[0, 1, 1, 0],
              [0, 1, 1, 0],
              [0, 0, 0, 0]]], dtype=torch.int32)
     """
-    check_shape("masks", masks, "n", "h", "w")
-    check_floating("masks", masks)
-    check_boxes("boxes", boxes)
-    check_shape("boxes", boxes, len(masks), 4)
-    check_size("size", size)
-    check_fraction("threshold", threshold)
-    check_same_device(masks=masks, boxes=boxes)
-    common = torch.promote_types(_floating(masks).dtype, boxes.dtype)
-    masks, boxes = masks.to(common), boxes.to(common)
-    pasted = masks.new_zeros(len(masks), *size, dtype=torch.bool)
-    x1, y1, x2, y2 = boxes.unbind(dim=1)
-    vertical = _paste_axis(y1, y2, masks.shape[1], size[0])
-    horizontal = _paste_axis(x1, x2, masks.shape[2], size[1])
-    for image, mask, (rows, down), (columns, along) in zip(pasted, masks, vertical, horizontal):
-        torch.gt(down @ mask @ along.T, threshold, out=image[rows, columns])
-    return pasted
+    masks, boxes = check_paste(masks, boxes, size, threshold)
+    x1, y1, x2, y2 = boxes.T[..., None]  # [n, 1] each
+    y, x = (torch.arange(pixels).to(boxes) + 0.5 for pixels in size)  # the centres of the pixels
+    rows = bilinear_weights((y - y1) / (y2 - y1) * masks.shape[1] - 0.5, masks.shape[1])
+    columns = bilinear_weights((x - x1) / (x2 - x1) * masks.shape[2] - 0.5, masks.shape[2])
+    return rows @ masks @ columns.mT > threshold

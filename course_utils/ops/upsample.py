@@ -1,4 +1,4 @@
-"""Upsampling: bed of nails, nearest, bilinear, bicubic, and max unpooling with the pooling it undoes."""
+"""Upsampling: bed of nails, nearest neighbour, bilinear and bicubic interpolation."""
 
 import itertools
 import math
@@ -6,30 +6,35 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from jaxtyping import Float, Int64, Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from course_utils.core import check_floating, check_same_device, check_shape, check_size
+from course_utils.core import check_floating, check_shape, check_size, check_whole
 
 
 def _check_pixels(input: Tensor) -> None:
+    """Raise unless `input` is a batch of images or feature maps with at least one pixel each."""
     check_shape("input", input, "b", "c", "h", "w")
     if 0 in input.shape[2:]:
         raise ValueError(f"input: expected at least one pixel, got shape {list(input.shape)}")
 
 
-def _check_whole(name: str, value: int, least: int) -> None:
-    if not isinstance(value, int):
-        raise TypeError(f"{name}: expected a whole number, got {value!r}")
-    if value < least:
-        raise ValueError(f"{name}: expected {least} or above, got {value}")
+def _is_channels_last(input: Tensor) -> bool:
+    """Whether the channels of a pixel are side by side in memory, and the pixels of a channel are not."""
+    return input.is_contiguous(memory_format=torch.channels_last) and not input.is_contiguous()
+
+
+def _as_laid_out(output: Tensor, input: Tensor) -> Tensor:
+    """`output`, channels-last in memory if `input` is, as torch's own functions return it."""
+    layout = torch.channels_last if _is_channels_last(input) else torch.contiguous_format
+    return output.contiguous(memory_format=layout)
 
 
 # --- Copying pixels: bed of nails and nearest neighbour
 
 
 def bed_of_nails_loops(input: Shaped[Tensor, "b c h w"], scale: int) -> Shaped[Tensor, "b c oh ow"]:
-    """`bed_of_nails` written out: put one pixel at a time into an empty picture."""
+    """`bed_of_nails` written out: copy one pixel at a time into an image of zeros."""
     b, c, h, w = input.shape
     output = input.new_zeros(b, c, scale * h, scale * w)
     for i, j in itertools.product(range(h), range(w)):
@@ -40,19 +45,15 @@ def bed_of_nails_loops(input: Shaped[Tensor, "b c h w"], scale: int) -> Shaped[T
 def bed_of_nails(input: Shaped[Tensor, "b c h w"], scale: int) -> Shaped[Tensor, "b c oh ow"]:
     """Enlarge by a whole factor: each pixel in the upper left corner of its block, zeros elsewhere.
 
-    Nothing is invented and nothing is lost. A convolution of the result fills the gaps: that is what a
-    transposed convolution does, in one step.
+    No value is invented and none is lost. A convolution of the result fills the gaps: a transposed
+    convolution does both in one step.
 
     Args:
-        input: `[b, c, h, w]`, numbers of any type.
-        scale: the side of a block in pixels, 1 or above.
+        input: numbers of any type.
+        scale: side of a block in pixels, at least 1.
 
     Returns:
-        `[b, c, scale h, scale w]`.
-
-    Raises:
-        TypeError: not a tensor, or a scale that is not whole.
-        ValueError: a wrong shape, or a scale below 1.
+        The enlarged images, scale * h by scale * w.
 
     Source: lecture, in-network upsampling.
 
@@ -63,7 +64,7 @@ def bed_of_nails(input: Shaped[Tensor, "b c h w"], scale: int) -> Shaped[Tensor,
               [0, 0, 0, 0]]]])
     """
     _check_pixels(input)
-    _check_whole("scale", scale, 1)
+    check_whole("scale", scale, 1)
     b, c, h, w = input.shape
     output = input.new_zeros(b, c, scale * h, scale * w)
     output[:, :, ::scale, ::scale] = input
@@ -71,9 +72,9 @@ def bed_of_nails(input: Shaped[Tensor, "b c h w"], scale: int) -> Shaped[Tensor,
 
 
 def _nearest_pixels(in_size: int, out_size: int) -> Tensor:
-    """The pixel to copy for each output pixel along one axis."""
-    # In float32, as torch does: i * in_size // out_size differs first at 26 -> 22 pixels, where
-    # 11 * (26 / 22) = 13 comes out a little below 13.
+    """The index of the input pixel that each output pixel copies, along one axis."""
+    # In float32, as in torch: i * in_size // out_size differs first at 26 -> 22 pixels, where
+    # 11 * (26 / 22) = 13 is rounded to a little below 13.
     return (torch.arange(out_size, dtype=torch.float32) * (in_size / out_size)).long()
 
 
@@ -92,22 +93,18 @@ def nearest_loops(
 def nearest(input: Shaped[Tensor, "b c h w"], size: tuple[int, int]) -> Shaped[Tensor, "b c oh ow"]:
     """Resize by copying: each output pixel takes the value of one input pixel.
 
-    The only method here that never makes a new value, and so the one for label maps: between class 3 and
-    class 5 there is no class 4. Output pixel i copies input pixel floor(i h / oh).
+    Of the methods in this file, only this one never makes a new value, so it is the one for label maps:
+    between class 3 and class 5 there is no class 4. Output pixel i copies input pixel floor(i h / oh).
 
     Args:
-        input: `[b, c, h, w]`, numbers of any type.
-        size: the output's (height, width) in pixels.
+        input: numbers of any type.
+        size: (height, width) of the output in pixels.
 
     Returns:
-        `[b, c, *size]`.
-
-    Raises:
-        TypeError: not a tensor.
-        ValueError: a wrong shape, or a size that is not above zero.
+        The resized images.
 
     Source: lecture, in-network upsampling; same as `torch.nn.functional.interpolate` with
-    `mode="nearest"`, also where that rounds i h / oh down across a whole number.
+    `mode="nearest"`, also where that rounds i h / oh down past a whole number.
 
     >>> nearest(torch.tensor([[[[1, 2], [3, 4]]]]), (4, 4))
     tensor([[[[1, 1, 2, 2],
@@ -119,17 +116,17 @@ def nearest(input: Shaped[Tensor, "b c h w"], size: tuple[int, int]) -> Shaped[T
     check_size("size", size)
     rows = _nearest_pixels(input.shape[2], size[0]).to(input.device)
     columns = _nearest_pixels(input.shape[3], size[1]).to(input.device)
-    return input.index_select(3, columns).index_select(2, rows)
+    return _as_laid_out(input.index_select(3, columns).index_select(2, rows), input)
 
 
-# --- Mixing pixels: bilinear and bicubic, one matrix for the rows and one for the columns
+# --- Averaging pixels: bilinear and bicubic, one matrix for the rows and one for the columns
 
 
 def linear_kernel(distance: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """The weight of a pixel at some distance in linear interpolation: a hat, max(0, 1 - |d|).
+    """The weight of a pixel at a given distance in linear interpolation: a triangle, max(0, 1 - |d|).
 
     Args:
-        distance: from the pixel's centre, in pixels.
+        distance: distance from the pixel's centre, in pixels.
 
     Returns:
         1 at the pixel, 0 from its neighbours on.
@@ -143,19 +140,18 @@ def linear_kernel(distance: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 def cubic_kernel(distance: Float[Tensor, "*shape"], a: float = -0.75) -> Float[Tensor, "*shape"]:
-    """The weight of a pixel at some distance in cubic interpolation: two cubics that meet smoothly.
+    """The weight of a pixel at a given distance in cubic interpolation: two cubics that join smoothly.
 
-    (a + 2)|d|^3 - (a + 3)|d|^2 + 1 up to the neighbour, a(|d|^3 - 5|d|^2 + 8|d| - 4) up to the one after it,
-    where `a` is the slope at the neighbour. Weights below zero make edges crisper, and make values that are
-    below or above every input: 4.32 from 1, 2, 3, 4.
+    (a + 2)|d|^3 - (a + 3)|d|^2 + 1 up to the neighbour, a(|d|^3 - 5|d|^2 + 8|d| - 4) from there to the next,
+    where `a` is the slope at the neighbour. The negative weights make edges sharper, and can produce values
+    outside the range of the inputs: 4.32 from 1, 2, 3, 4.
 
-    No `a` is right for all. With -0.5 the result is exact wherever the image is a parabola: Keys' choice,
-    and that of libraries which measure quality so (Pillow; torch too, with `antialias=True`). With -0.75
-    the two cubics also have the same second derivative where they meet, and edges are sharper: OpenCV's
-    choice, and torch's after it.
+    No `a` is best for everything. With -0.5 the result is exact wherever the image is a parabola: the choice
+    of Keys and of Pillow (and of torch with `antialias=True`). With -0.75 the second derivative is continuous
+    where the two cubics join, and edges are sharper: the choice of OpenCV, and of torch.
 
     Args:
-        distance: from the pixel's centre, in pixels.
+        distance: distance from the pixel's centre, in pixels.
         a: the slope at distance 1.
 
     Returns:
@@ -173,7 +169,7 @@ def cubic_kernel(distance: Float[Tensor, "*shape"], a: float = -0.75) -> Float[T
 
 
 def _source_position(i: int | Tensor, in_size: int, out_size: int, align_corners: bool):
-    """Where output pixel i lies in the input, in pixels from the centre of the first one."""
+    """The position of output pixel i in the input, in pixels from the centre of the first input pixel."""
     if align_corners:
         return i * ((in_size - 1) / max(out_size - 1, 1))
     return (i + 0.5) * (in_size / out_size) - 0.5
@@ -201,28 +197,24 @@ def interpolation_matrix(
     kernel: Callable[[Float[Tensor, "n m"]], Float[Tensor, "n m"]],
     align_corners: bool = False,
 ) -> Float[Tensor, "out_size in_size"]:
-    """Interpolation along one axis as a matrix: row i says how output pixel i mixes the input pixels.
+    """Interpolation along one axis as a matrix: row i has the weights of the input pixels for output pixel i.
 
     Resizing is linear in the image, so it is a matrix, as a convolution is; its backward pass is the
-    transpose. An image has two axes, and the weight of a pixel is its row's times its column's: so two
-    small matrices do, `rows @ image @ columns.T`.
+    transpose. The weight of a pixel in two dimensions is the weight of its row times that of its column, so
+    two small matrices suffice: `rows @ image @ columns.T`.
 
-    Output pixel i has its centre at (i + 0.5) in / out, so it lies at that minus 0.5 from the first input
-    pixel's centre. With `align_corners` the first and last centres fall on each other instead, at
-    i (in - 1) / (out - 1). Beyond the border the image goes on with its outermost pixels.
+    The centre of output pixel i is (i + 0.5) in / out - 0.5 from the centre of the first input pixel. With
+    `align_corners` the centres of the first and last pixels stay in place instead, and it is at
+    i (in - 1) / (out - 1). Beyond the border, the outermost pixels are repeated.
 
     Args:
-        in_size: pixels before.
-        out_size: pixels after.
-        kernel: weight for distance, 0 from 2 pixels on: `linear_kernel` or `cubic_kernel`.
-        align_corners: whether the corner pixels' centres, not their outer edges, stay in place.
+        in_size: number of pixels before.
+        out_size: number of pixels after.
+        kernel: weight as a function of distance, 0 from 2 pixels on: `linear_kernel` or `cubic_kernel`.
+        align_corners: whether the centres of the corner pixels, not their outer edges, stay in place.
 
     Returns:
-        The weights, in float64; `.to(image)` makes them fit an image. Each row adds up to 1.
-
-    Raises:
-        TypeError: a size that is not whole.
-        ValueError: a size below 1.
+        The weights in float64; `.to(image)` converts them to the type of an image. Each row sums to 1.
 
     Source: lecture, bilinear and bicubic interpolation, and convolution as a matrix.
 
@@ -235,25 +227,24 @@ def interpolation_matrix(
     >>> rows @ torch.tensor([1.0, 2.0]).double()
     tensor([1.0000, 1.2500, 1.7500, 2.0000], dtype=torch.float64)
     """
-    _check_whole("in_size", in_size, 1)
-    _check_whole("out_size", out_size, 1)
+    check_whole("in_size", in_size, 1)
+    check_whole("out_size", out_size, 1)
     i = torch.arange(out_size, dtype=torch.float64)
     position = _source_position(i, in_size, out_size, align_corners)
-    pixels = torch.arange(-2, in_size + 2)  # two more on either side than there are
-    weights = kernel(position[:, None] - pixels)
-    matrix = weights[:, 2:-2].clone()
-    matrix[:, 0] += weights[:, :2].sum(dim=1)
-    matrix[:, -1] += weights[:, -2:].sum(dim=1)
-    return matrix
+    pixels = torch.arange(-2, in_size + 2)  # two more at either end than there are
+    weights = kernel(position[:, None] - pixels)  # [out_size, in_size + 4]
+    outermost = pixels.clamp(0, in_size - 1)  # the pixel that stands for each of them
+    return weights.new_zeros(out_size, in_size).index_add(1, outermost, weights)
 
 
 def _resize(input: Tensor, size: tuple[int, int], kernel: Callable, align_corners: bool) -> Tensor:
+    """Interpolate along both axes: rows @ image @ columns.T."""
     _check_pixels(input)
     check_floating("input", input)
     check_size("size", size)
     rows = interpolation_matrix(input.shape[2], size[0], kernel, align_corners).to(input)
     columns = interpolation_matrix(input.shape[3], size[1], kernel, align_corners).to(input)
-    return rows @ (input @ columns.T)
+    return _as_laid_out(rows @ (input @ columns.T), input)
 
 
 def bilinear_loops(
@@ -276,26 +267,22 @@ def bilinear_loops(
 def bilinear(
     input: Float[Tensor, "b c h w"], size: tuple[int, int], align_corners: bool = False
 ) -> Float[Tensor, "b c oh ow"]:
-    """Resize by mixing the four pixels around each position, the nearer ones more.
+    """Resize by averaging the four pixels around each position, the nearer ones with more weight.
 
     The weight of pixel (row, column) at position (y, x) is max(0, 1 - |y - row|) max(0, 1 - |x - column|).
     A factor for the row times a factor for the column: two matrices, `rows @ image @ columns.T`.
 
-    When shrinking, too, only four pixels are read and those between are skipped, so fine stripes turn into
-    coarse ones that were never there (aliasing). Pillow, and torch with `antialias=True`, widen the hat by
-    the factor of shrinking, so that each output pixel averages all the input it covers.
+    When shrinking, too, only four pixels are used and those between are skipped, so that fine stripes turn
+    into coarse ones that are not in the image (aliasing). Pillow, and torch with `antialias=True`, widen the
+    kernel by the factor of shrinking, so that each output pixel averages all the input it covers.
 
     Args:
-        input: `[b, c, h, w]`.
-        size: the output's (height, width) in pixels.
-        align_corners: see `interpolation_matrix`.
+        input: the images or feature maps.
+        size: (height, width) of the output in pixels.
+        align_corners: as in `interpolation_matrix`.
 
     Returns:
-        `[b, c, *size]`.
-
-    Raises:
-        TypeError: not a tensor, or not of floating-point numbers.
-        ValueError: a wrong shape, or a size that is not above zero.
+        The resized images.
 
     Source: lecture, bilinear interpolation; same as `torch.nn.functional.interpolate` with
     `mode="bilinear"`, except that a nan or an infinity spreads over its whole channel here.
@@ -337,23 +324,19 @@ def bicubic(
     align_corners: bool = False,
     a: float = -0.75,
 ) -> Float[Tensor, "b c oh ow"]:
-    """Resize by mixing the sixteen pixels around each position with cubic weights.
+    """Resize by averaging the sixteen pixels around each position with cubic weights.
 
-    Smoother than bilinear inside and sharper at edges, at the price of values beyond the input's range
-    (clamp images afterwards). Like `bilinear` it is two matrices, and skips pixels when shrinking.
+    The result is smoother than that of `bilinear` and has sharper edges, but its values may lie outside the
+    range of the input (clamp images afterwards). It also is two matrices, and skips pixels when shrinking.
 
     Args:
-        input: `[b, c, h, w]`.
-        size: the output's (height, width) in pixels.
-        align_corners: see `interpolation_matrix`.
+        input: the images or feature maps.
+        size: (height, width) of the output in pixels.
+        align_corners: as in `interpolation_matrix`.
         a: -0.75 as in torch, -0.5 as in Pillow; see `cubic_kernel`.
 
     Returns:
-        `[b, c, *size]`.
-
-    Raises:
-        TypeError: not a tensor, or not of floating-point numbers.
-        ValueError: a wrong shape, or a size that is not above zero.
+        The resized images.
 
     Source: lecture, bicubic interpolation; same as `torch.nn.functional.interpolate` with
     `mode="bicubic"`, except that a nan or an infinity spreads over its whole channel here.
@@ -365,151 +348,3 @@ def bicubic(
               [3.1055, 3.4375, 3.9844, 4.3164]]]])
     """
     return _resize(input, size, partial(cubic_kernel, a=a), align_corners)
-
-
-# --- Max pooling that remembers where, and the unpooling that it is paired with
-
-
-def max_pool_with_indices_loops(
-    input: Float[Tensor, "b c h w"], kernel_size: int, stride: int | None = None, padding: int = 0
-) -> tuple[Float[Tensor, "b c oh ow"], Int64[Tensor, "b c oh ow"]]:
-    """`max_pool_with_indices` written out: look at every pixel of every window, keep the largest."""
-    b, c, h, w = input.shape
-    stride = kernel_size if stride is None else stride
-    oh = (h + 2 * padding - kernel_size) // stride + 1
-    ow = (w + 2 * padding - kernel_size) // stride + 1
-    output = input.new_zeros(b, c, oh, ow)
-    indices = torch.zeros(b, c, oh, ow, dtype=torch.int64, device=input.device)
-    for n, channel, i, j in itertools.product(range(b), range(c), range(oh), range(ow)):
-        top, left = i * stride - padding, j * stride - padding
-        rows = range(max(top, 0), min(top + kernel_size, h))
-        columns = range(max(left, 0), min(left + kernel_size, w))
-        best = rows[0], columns[0]
-        for pixel in itertools.product(rows, columns):
-            value = input[n, channel, *pixel]
-            if value > input[n, channel, *best] or value.isnan():
-                best = pixel
-        output[n, channel, i, j] = input[n, channel, *best]
-        indices[n, channel, i, j] = best[0] * w + best[1]
-    return output, indices
-
-
-def max_pool_with_indices(
-    input: Float[Tensor, "b c h w"], kernel_size: int, stride: int | None = None, padding: int = 0
-) -> tuple[Float[Tensor, "b c oh ow"], Int64[Tensor, "b c oh ow"]]:
-    """The largest value of each window, and where it was.
-
-    Pooling forgets where the maximum lay; the indices remember, so that `max_unpool` can put values back
-    there. Of equal values the first counts, row by row. Pixels in the padding never win.
-
-    The pooled values are read at the indices, so the gradient of each goes to that one pixel.
-
-    Args:
-        input: `[b, c, h, w]`.
-        kernel_size: the side of the square window in pixels.
-        stride: pixels from one window to the next; the kernel size when left out, so windows do not overlap.
-        padding: pixels added on every side, at most half the kernel size.
-
-    Returns:
-        The maxima, and their places in the input, counted row by row: row * w + column.
-
-    Raises:
-        TypeError: not a tensor, not of floating-point numbers, or a setting that is not whole.
-        ValueError: a wrong shape, a setting out of range, or a window larger than the padded input.
-
-    Source: lecture, max unpooling; same as `torch.nn.functional.max_pool2d` with `return_indices=True`.
-
-    >>> image = torch.tensor([[1, 2, 6, 3], [3, 5, 2, 1], [1, 2, 2, 1], [7, 3, 4, 8]]).float()
-    >>> values, indices = max_pool_with_indices(image[None, None], 2)
-    >>> values
-    tensor([[[[5., 6.],
-              [7., 8.]]]])
-    >>> indices
-    tensor([[[[ 5,  2],
-              [12, 15]]]])
-    """
-    stride = kernel_size if stride is None else stride
-    _check_pixels(input)
-    check_floating("input", input)
-    _check_whole("kernel_size", kernel_size, 1)
-    _check_whole("stride", stride, 1)
-    _check_whole("padding", padding, 0)
-    if padding > kernel_size // 2:
-        raise ValueError(
-            f"padding: expected at most half of kernel_size = {kernel_size}, got {padding}"
-        )
-    h, w = input.shape[2:]
-    if kernel_size > min(h, w) + 2 * padding:
-        raise ValueError(
-            f"kernel_size: expected a window inside the {h} x {w} input, padded by {padding}, "
-            f"got {kernel_size}"
-        )
-    # Only the search is left to torch, which is several times faster with the channels last in memory.
-    channels_last = input.detach().contiguous(memory_format=torch.channels_last)
-    _, indices = torch.nn.functional.max_pool2d(
-        channels_last, kernel_size, stride, padding, return_indices=True
-    )
-    indices = indices.contiguous()
-    return input.flatten(2).gather(2, indices.flatten(2)).reshape(indices.shape), indices
-
-
-def max_unpool_loops(
-    input: Float[Tensor, "b c h w"], indices: Int64[Tensor, "b c h w"], output_size: tuple[int, int]
-) -> Float[Tensor, "b c oh ow"]:
-    """`max_unpool` written out: carry one value at a time to its place."""
-    b, c, h, w = input.shape
-    output = input.new_zeros(b, c, *output_size)
-    for n, channel, i, j in itertools.product(range(b), range(c), range(h), range(w)):
-        row, column = divmod(int(indices[n, channel, i, j]), output_size[1])
-        output[n, channel, row, column] = input[n, channel, i, j]
-    return output
-
-
-def max_unpool(
-    input: Float[Tensor, "b c h w"], indices: Int64[Tensor, "b c h w"], output_size: tuple[int, int]
-) -> Float[Tensor, "b c oh ow"]:
-    """Put each value back where the maximum of its window was, zeros elsewhere.
-
-    A bed of nails whose nails stand where the paired pooling layer found something: the encoder's detail
-    of *where* comes back to the decoder. Its gradient is read at the same places.
-
-    Args:
-        input: `[b, c, h, w]`, of the pooled size.
-        indices: from `max_pool_with_indices`, one for each value.
-        output_size: (height, width) before pooling, in pixels.
-
-    Returns:
-        `[b, c, *output_size]`. Where windows overlapped and two values share a place, the later one stays,
-        yet both read the gradient there (so in torch, too).
-
-    Raises:
-        TypeError: not a tensor, not of floating-point numbers, or indices that are not int64.
-        ValueError: shapes that differ, a size that is not above zero, indices outside the output, or
-            tensors on different devices.
-
-    Source: Noh et al., "Learning Deconvolution Network for Semantic Segmentation", ICCV 2015; lecture, max
-    unpooling; same as `torch.nn.functional.max_unpool2d` with `output_size`, which there follows the
-    kernel size.
-
-    >>> places = torch.tensor([[[[5, 2], [12, 15]]]])
-    >>> max_unpool(torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]), places, (4, 4))
-    tensor([[[[0., 0., 2., 0.],
-              [0., 1., 0., 0.],
-              [0., 0., 0., 0.],
-              [3., 0., 0., 4.]]]])
-    """
-    check_shape("input", input, "b", "c", "h", "w")
-    check_floating("input", input)
-    check_shape("indices", indices, *input.shape)
-    if indices.dtype != torch.int64:
-        raise TypeError(f"indices: expected torch.int64, got {indices.dtype}")
-    check_size("output_size", output_size)
-    check_same_device(input=input, indices=indices)
-    pixels = output_size[0] * output_size[1]
-    if indices.numel() and not 0 <= indices.min() <= indices.max() < pixels:
-        raise ValueError(
-            f"indices: expected 0..{pixels - 1} for {output_size[0]} x {output_size[1]} pixels, "
-            f"got {indices.min()}..{indices.max()}"
-        )
-    output = input.new_zeros(*input.shape[:2], pixels)
-    return output.scatter_(2, indices.flatten(2), input.flatten(2)).unflatten(2, output_size)

@@ -11,9 +11,13 @@ from course_utils.core import (
     check_floating,
     check_fraction,
     check_labels,
+    check_masks,
+    check_rows,
     check_same_device,
     check_shape,
     check_size,
+    check_whole,
+    on_cpu,
 )
 
 pytestmark = pytest.mark.usefixtures("as_student")
@@ -36,6 +40,24 @@ def test_shape_passes():
 def test_shape_fails(shape):
     expected = f"anchors: expected shape [n, 4], got {list(shape)}"
     assert message_of(ValueError, check_shape, "anchors", torch.zeros(shape), "n", 4) == expected
+
+
+@pytest.mark.parametrize("shape", [(4,), (3, 4), (2, 3, 4), (0, 5, 3, 4)], ids=str)
+def test_leading_axes_pass(shape):
+    check_shape("boxes", torch.zeros(shape), ..., 4)
+    if len(shape) > 1:
+        check_shape("boxes", torch.zeros(shape), ..., "n", 4)
+
+
+@pytest.mark.parametrize("shape", [(5,), (4, 3), ()], ids=str)
+def test_leading_axes_fail(shape):
+    expected = f"boxes: expected shape [..., 4], got {list(shape)}"
+    assert message_of(ValueError, check_shape, "boxes", torch.zeros(shape), ..., 4) == expected
+
+
+def test_leading_axes_need_the_other_axes():
+    expected = "boxes: expected shape [..., n, 4], got [4]"
+    assert message_of(ValueError, check_shape, "boxes", torch.zeros(4), ..., "n", 4) == expected
 
 
 @pytest.mark.parametrize("value", [[[1.0]], None, "boxes", np.zeros((1, 4))])
@@ -77,6 +99,69 @@ def test_boxes_with_swapped_corners(swapped):
 def test_boxes_of_other_numbers(dtype):
     message = message_of(TypeError, check_boxes, "boxes", torch.zeros(1, 4, dtype=dtype))
     assert message == f"boxes: expected real numbers, got {dtype}"
+
+
+def test_boxes_of_a_batch():
+    boxes = torch.tensor([[[0.0, 0.0, 1.0, 1.0]] * 3] * 2)
+    check_boxes("boxes", boxes, ..., "n", 4)
+    boxes[1, 2, 0] = 5.0
+    message = message_of(ValueError, check_boxes, "boxes", boxes, ..., "n", 4)
+    found = "row [1, 2] is [5.0, 0.0, 1.0, 1.0]"
+    assert message == f"boxes: expected x1 <= x2 and y1 <= y2, but {found}"
+
+
+def test_boxes_on_another_device_are_checked_by_shape_and_dtype_only():
+    there = torch.zeros(3, 4, device="meta")  # has no values: reading one would raise
+    check_boxes("boxes", there)
+    assert not on_cpu(there) and on_cpu(torch.zeros(1))
+    message = message_of(ValueError, check_boxes, "boxes", there.T)
+    assert message == "boxes: expected shape [n, 4], got [4, 3]"
+    message = message_of(TypeError, check_boxes, "boxes", there.bool())
+    assert message == "boxes: expected real numbers, got torch.bool"
+
+
+def test_masks():
+    check_masks("masks", torch.zeros(2, 3, 4).bool())
+    check_masks("masks", torch.zeros(0, 3, 4).bool(), "n", 3, 4)
+    check_masks("masks", torch.zeros(3, 4).bool(), "h", "w")
+    message = message_of(TypeError, check_masks, "masks", torch.zeros(2, 3, 4).byte())
+    assert message == "masks: expected torch.bool, got torch.uint8"
+    message = message_of(ValueError, check_masks, "masks", torch.zeros(3, 4).bool())
+    assert message == "masks: expected shape [n, h, w], got [3, 4]"
+
+
+def test_rows_name_the_first_bad_one_only():
+    scores = torch.tensor([0.5, 2.0, 0.25, -3.0])
+    good = (scores >= 0) & (scores <= 1)
+    check_rows("scores", scores[:1], good[:1], "0 to 1")
+    check_rows("scores", scores[:0], good[:0], "0 to 1")
+    message = message_of(ValueError, check_rows, "scores", scores, good, "0 to 1")
+    assert message == "scores: expected 0 to 1, but row 1 is 2.0"
+    matrix = torch.tensor([[1, 2], [3, 4]])
+    message = message_of(ValueError, check_rows, "rows", matrix, torch.tensor([True, False]), "x")
+    assert message == "rows: expected x, but row 1 is [3, 4]"
+    message = message_of(ValueError, check_rows, "entries", matrix, matrix < 2, "1 or below")
+    assert message == "entries: expected 1 or below, but row [0, 1] is 2"
+
+
+def test_rows_on_another_device_are_not_read():
+    there = torch.zeros(2, device="meta")
+    check_rows("scores", there, there > 0, "above 0")
+
+
+@pytest.mark.parametrize("value", [1, 7, 10**12])
+def test_whole_passes(value):
+    check_whole("stride", value, least=1)
+    check_whole("stride", 0)
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [(0, ValueError), (-1, ValueError), (1.0, TypeError), ("2", TypeError), (True, TypeError)],
+)
+def test_whole_fails(value, error):
+    expected = f"stride: expected a whole number of at least 1, got {value!r}"
+    assert message_of(error, check_whole, "stride", value, 1) == expected
 
 
 def test_floating():

@@ -25,6 +25,13 @@ from course_utils.ops.boxes import (
 FORMS = ("xyxy", "xywh", "cxcywh")
 
 
+def random_boxes(*shape, seed=0):
+    """Boxes with an area, some of them far from the origin."""
+    numbers = torch.rand(*shape, 4, generator=torch.Generator().manual_seed(seed))
+    corner, size = numbers[..., :2] * 90 - 20, numbers[..., 2:] * 40 + 1
+    return torch.cat([corner, corner + size], dim=-1)
+
+
 def sized(boxes):
     """The boxes that have an area."""
     return boxes[(boxes[:, 2:] > boxes[:, :2]).all(dim=1)]
@@ -35,13 +42,16 @@ def sized(boxes):
 
 def test_area_equals_torchvision(box_pair):
     for boxes in box_pair:
-        # in float64, because torchvision's own answer overflows for large boxes of type int32
-        assert_close(box_area(boxes).double(), tv.box_area(boxes.double()), rtol=1e-6, atol=0)
+        assert box_area(boxes).dtype == tv.box_area(boxes).dtype
+        assert torch.equal(box_area(boxes), tv.box_area(boxes))
 
 
 def test_area_of_whole_numbers_does_not_overflow():
     boxes = torch.tensor([[0, 0, 100_000, 100_000]], dtype=torch.int32)
-    assert box_area(boxes).tolist() == [10**10]
+    assert box_area(boxes.long()).tolist() == [10**10]
+    assert box_area(boxes).dtype == torch.int32  # torchvision's type, although it is too small here
+    intersection, union = intersection_and_union(boxes, boxes // 2)
+    assert (intersection.tolist(), union.tolist()) == ([[25 * 10**8]], [[10**10]])
     assert box_iou(boxes, boxes // 2).tolist() == [[0.25]]
     assert box_area(torch.tensor([[0, 0, 200, 200]], dtype=torch.uint8)).tolist() == [40_000]
     assert box_area(torch.tensor([[0.0, 0.0, 2000.0, 2000.0]]).half()).tolist() == [4_000_000.0]
@@ -59,17 +69,6 @@ def test_iou_equals_torchvision(box_pair):
 def test_iou_is_torchvisions_to_the_last_bit():
     boxes1 = torch.rand(200, 4, generator=torch.Generator().manual_seed(0)).cumsum(dim=1)
     assert torch.equal(box_iou(boxes1, boxes1.flip(0)), tv.box_iou(boxes1, boxes1.flip(0)))
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int32])
-def test_iou_of_more_boxes_than_it_compares_at_a_time(dtype):
-    boxes = 90 * torch.rand(1100, 4, generator=torch.Generator().manual_seed(0)).cumsum(dim=1)
-    boxes1, boxes2 = boxes.to(dtype), boxes[:300].flip(0).to(dtype)
-    assert torch.equal(box_iou(boxes1, boxes2), tv.box_iou(boxes1, boxes2))
-    if boxes1.is_floating_point():
-        assert torch.equal(
-            box_iou(boxes1, boxes2), box_iou(boxes1.requires_grad_(), boxes2).detach()
-        )
 
 
 def test_iou_equals_loops(box_pair):
@@ -164,6 +163,56 @@ def test_overlap_gradient_is_never_nan(overlap, box_pair):
     overlap(boxes1, boxes2).sum().backward()
     assert boxes1.grad.isfinite().all()
     assert boxes2.grad.isfinite().all()
+
+
+# --- batches, other formats
+
+SHAPES = [
+    ((5,), (7,)),
+    ((2, 5), (2, 7)),
+    ((2, 3, 5), (2, 3, 7)),
+    ((2, 0), (2, 7)),
+    ((0, 5), (0, 7)),
+]
+SHAPES += [((2, 5), (7,)), ((5,), (2, 7)), ((2, 1, 5), (3, 7))]  # one set for all of a batch
+
+
+@pytest.mark.parametrize("shapes", SHAPES, ids=str)
+@pytest.mark.parametrize("name", ["box_iou", "generalized_box_iou"])
+def test_overlaps_of_a_batch_equal_torchvision(device, shapes, name):
+    boxes1, boxes2 = (
+        random_boxes(*shape, seed=seed).to(device) for seed, shape in enumerate(shapes)
+    )
+    ours = {"box_iou": box_iou, "generalized_box_iou": generalized_box_iou}[name]
+    assert torch.equal(ours(boxes1, boxes2), getattr(tv, name)(boxes1, boxes2))
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 3), (2, 0), (0, 3), (2, 2, 2)], ids=str)
+def test_a_batch_of_boxes_equals_torchvision(device, shape):
+    boxes = random_boxes(*shape).to(device)
+    assert torch.equal(box_area(boxes), tv.box_area(boxes))
+    assert torch.equal(
+        clip_boxes_to_image(boxes, (20, 50)), tv.clip_boxes_to_image(boxes, (20, 50))
+    )
+    for in_fmt, out_fmt in itertools.product(FORMS, FORMS):
+        given = tv.box_convert(boxes, "xyxy", in_fmt)
+        assert_close(box_convert(given, in_fmt, out_fmt), tv.box_convert(given, in_fmt, out_fmt))
+
+
+@pytest.mark.parametrize("fmt", FORMS)
+def test_area_and_iou_in_other_formats_equal_torchvision(box_pair, fmt):
+    boxes1, boxes2 = (tv.box_convert(boxes.double(), "xyxy", fmt) for boxes in box_pair)
+    assert torch.equal(box_area(boxes1, fmt), tv.box_area(boxes1, fmt))
+    expected = tv.box_iou(boxes1, boxes2, fmt).nan_to_num(0)
+    assert_close(box_iou(boxes1, boxes2, fmt), expected, rtol=1e-9, atol=1e-12)
+    intersection, union = intersection_and_union(boxes1, boxes2, fmt)
+    assert_close((intersection / union).nan_to_num(0), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_other_formats_of_small_integers_do_not_overflow(device):
+    boxes = torch.tensor([[100, 100, 200, 200]], dtype=torch.uint8, device=device)  # to 300, 300
+    assert box_area(boxes, "xywh").tolist() == [40_000]
+    assert box_iou(boxes, boxes, "xywh").tolist() == [[1.0]]
 
 
 # --- clip, convert

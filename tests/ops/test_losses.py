@@ -1,4 +1,7 @@
-"""course_utils.ops.losses: loops = vectorised = torch and torchvision, forward and backward."""
+"""course_utils.ops.losses: loops = vectorised = torch, forward and backward."""
+
+import inspect
+from functools import partial
 
 import pytest
 import torch
@@ -6,16 +9,8 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
-from torchvision.ops import sigmoid_focal_loss
 
-from course_utils.ops.losses import (
-    cross_entropy,
-    cross_entropy_loops,
-    dice_loss,
-    dice_loss_loops,
-    focal_loss,
-    focal_loss_loops,
-)
+from course_utils.ops.losses import cross_entropy, cross_entropy_loops
 
 SHAPES = {"image": (2, 5, 3, 4), "line": (3, 4, 6), "vector": (7, 3), "one class": (2, 1, 3, 3)}
 
@@ -41,15 +36,27 @@ def gradient(function, logits):
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
-def test_cross_entropy_equals_torch_forward_and_backward(shape, reduction, weighted, device):
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+def test_cross_entropy_equals_torch_forward_and_backward(
+    shape, reduction, weighted, smoothing, device
+):
     logits, labels = maps(shape, device=device)
     weight = torch.linspace(0.5, 2, shape[1], device=device) if weighted else None
 
     def ours(logits):
-        return cross_entropy(logits, labels, weight=weight, reduction=reduction)
+        return cross_entropy(
+            logits, labels, weight=weight, reduction=reduction, label_smoothing=smoothing
+        )
 
     def torchs(logits):
-        return F.cross_entropy(logits, labels, weight, ignore_index=255, reduction=reduction)
+        return F.cross_entropy(
+            logits,
+            labels,
+            weight,
+            ignore_index=255,
+            reduction=reduction,
+            label_smoothing=smoothing,
+        )
 
     assert_close(ours(logits), torchs(logits))
     assert_close(gradient(ours, logits), gradient(torchs, logits))
@@ -60,18 +67,42 @@ def test_cross_entropy_equals_torch_forward_and_backward(shape, reduction, weigh
 def test_cross_entropy_equals_loops(shape, reduction):
     logits, labels = maps(shape, dtype=torch.float64)
     weight = torch.linspace(0.5, 2, shape[1], dtype=torch.float64)
-    for arguments in ((None, 255), (weight, 255), (weight, 0)):
-        if arguments[1] == 0:
-            labels = labels % 255
-        loops = cross_entropy_loops(logits, labels, *arguments, reduction=reduction)
-        assert_close(cross_entropy(logits, labels, *arguments, reduction=reduction), loops)
+    for weights, ignore_index, smoothing in (
+        (None, 255, 0.0),
+        (None, 255, 0.2),
+        (weight, 255, 0.0),
+        (weight, 0, 0.3),
+    ):
+        labels = labels % 255 if ignore_index == 0 else labels
+        arguments = (logits, labels, weights, ignore_index, reduction, smoothing)
+        assert_close(cross_entropy(*arguments), cross_entropy_loops(*arguments))
+
+
+def test_arguments_are_those_of_torch_but_for_what_the_docstring_says():
+    ours = list(inspect.signature(cross_entropy).parameters.values())
+    theirs = inspect.signature(F.cross_entropy).parameters
+    deprecated = {"size_average", "reduce"}
+    assert [argument.name for argument in ours] == [n for n in theirs if n not in deprecated]
+    defaults = {a.name: a.default for a in ours if a.default != theirs[a.name].default}
+    assert defaults == {"ignore_index": 255}
+
+
+def test_minus_infinity_for_a_class_does_not_matter_without_smoothing():
+    logits, labels = maps((2, 3, 2, 2), void=0)
+    logits[:, 2] = -torch.inf
+    labels = labels % 2
+    expected = F.cross_entropy(logits, labels)
+    assert expected.isfinite()
+    assert_close(cross_entropy(logits, labels), expected)
 
 
 def test_cross_entropy_passes_gradcheck():
     logits, labels = maps((2, 3, 2, 2), dtype=torch.float64)
     logits.requires_grad_()
     weight = torch.tensor([1.0, 0.5, 2.0], dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda x: cross_entropy(x, labels, weight), logits)
+    for smoothing in (0.0, 0.1):
+        loss = partial(cross_entropy, target=labels, weight=weight, label_smoothing=smoothing)
+        assert torch.autograd.gradcheck(loss, logits)
 
 
 def test_gradient_of_cross_entropy_is_probability_less_one_hot():
@@ -121,92 +152,43 @@ def test_cross_entropy_is_deterministic_on_cuda():
         torch.use_deterministic_algorithms(False)
 
 
-# --- dice
-
-
-@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_dice_equals_loops(shape):
-    logits, labels = maps(shape, dtype=torch.float64)
-    for arguments in ((255, 1.0), (255, 0.1), (0, 1.0)):
-        labels = labels % 255 if arguments[0] == 0 else labels
-        loops = dice_loss_loops(logits, labels, *arguments)
-        assert_close(dice_loss(logits, labels, *arguments), loops)
-
-
-def test_dice_passes_gradcheck():
-    logits, labels = maps((2, 3, 2, 2), dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda x: dice_loss(x, labels), logits.requires_grad_())
-
-
-def test_dice_of_sure_answers_is_one_minus_the_dice_of_the_sets():
-    labels = torch.tensor([[0, 0, 0, 1, 1, 2, 2, 255]])
-    answer = torch.tensor([[0, 0, 1, 1, 2, 2, 2, 0]])
-    logits = 1e3 * F.one_hot(answer, 4).movedim(-1, 1).float()  # class 3 is nowhere: no loss
-    dice = [2 * 2 / (3 + 2), 2 * 1 / (2 + 2), 2 * 2 / (2 + 3), 1.0]
-    assert_close(dice_loss(logits, labels, smooth=1e-6).item(), 1 - sum(dice) / 4)
-
-
-def test_dice_is_zero_when_all_is_right_or_void():
-    logits, labels = maps((2, 3, 4, 4))
-    right = 1e3 * F.one_hot(labels % 255, 3).movedim(-1, 1).float()
-    assert_close(dice_loss(right, labels).item(), 0.0)
-    assert dice_loss(logits, torch.full_like(labels, 255)).item() == 0
-    assert (gradient(lambda x: dice_loss(x, torch.full_like(labels, 255)), logits) == 0).all()
-
-
-# --- focal
-
-
-@pytest.mark.parametrize("alpha", [0.25, 0.9, -1.0])
-@pytest.mark.parametrize("gamma", [0.0, 2.0, 3.5])
-@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
-def test_focal_equals_torchvision_and_loops(alpha, gamma, reduction):
-    logits, _ = maps((2, 3, 4), dtype=torch.float64)
-    for targets in (torch.rand_like(logits), torch.rand_like(logits).round()):
-        arguments = (targets, alpha, gamma, reduction)
-        expected = sigmoid_focal_loss(logits, *arguments)
-        assert_close(focal_loss(logits, *arguments), expected)
-        assert_close(focal_loss_loops(logits, *arguments), expected)
-        assert_close(
-            gradient(lambda x, a=arguments: focal_loss(x, *a), logits),
-            gradient(lambda x, a=arguments: sigmoid_focal_loss(x, *a), logits),
-        )
-
-
-def test_focal_without_focus_is_binary_cross_entropy():
-    logits, _ = maps((4, 5))
-    targets = torch.rand_like(logits).round()
-    expected = F.binary_cross_entropy_with_logits(logits, targets)
-    assert_close(focal_loss(logits, targets, -1.0, 0.0, "mean"), expected)
-
-
-def test_focal_passes_gradcheck_and_stays_finite():
-    logits, _ = maps((4, 5), dtype=torch.float64)
-    targets = torch.rand_like(logits).round()
-    assert torch.autograd.gradcheck(lambda x: focal_loss(x, targets), logits.requires_grad_())
-    far = torch.tensor([-500.0, 500.0, 500.0, -500.0])
-    assert focal_loss(far, torch.tensor([1.0, 0.0, 1.0, 0.0])).tolist() == [125, 375, 0, 0]
-    assert gradient(lambda x: focal_loss(x, torch.ones(4)), far).isfinite().all()
-
-
 # --- messages
 
 image, truth = torch.zeros(2, 3, 4, 4), torch.zeros(2, 4, 4, dtype=torch.int64)
-yes = torch.ones(5)
 BAD = {
-    "a list": (lambda f: f([[0.0]], truth), TypeError, "logits", "[b, classes, ...], got list"),
-    "one axis": (lambda f: f(yes, truth), ValueError, "logits", "[b, classes, ...], got [5]"),
-    "whole scores": (lambda f: f(image.long(), truth), TypeError, "logits", "got torch.int64"),
+    "a list": (
+        lambda f: f([[0.0]], truth),
+        TypeError,
+        "input",
+        "expected a torch.Tensor, got list",
+    ),
+    "one axis": (
+        lambda f: f(torch.ones(5), truth),
+        ValueError,
+        "input",
+        "[b, classes, ...], got [5]",
+    ),
+    "whole scores": (lambda f: f(image.long(), truth), TypeError, "input", "got torch.int64"),
     "another size": (
         lambda f: f(image, truth[:, 1:]),
         ValueError,
-        "labels",
+        "target",
         "[2, 4, 4], got [2, 3",
     ),
-    "one-hot": (lambda f: f(image, image.long()), ValueError, "labels", "expected shape [2, 4, 4]"),
-    "floats": (lambda f: f(image, truth.float()), TypeError, "labels", "torch.int64, got torch.f"),
-    "class 3 of 3": (lambda f: f(image, truth + 3), ValueError, "labels", "0..2 or 255, got 3"),
-    "below 0": (lambda f: f(image, truth - 1), ValueError, "labels", "0..2 or 255, got -1"),
+    "one-hot": (lambda f: f(image, image.long()), ValueError, "target", "expected shape [2, 4, 4]"),
+    "floats": (lambda f: f(image, truth.float()), TypeError, "target", "torch.int64, got torch.f"),
+    "class 3 of 3": (
+        lambda f: f(image, truth + 3),
+        ValueError,
+        "target",
+        "0..2 or 255, but row [0, 0, 0] is 3",
+    ),
+    "below 0": (
+        lambda f: f(image, truth - 1),
+        ValueError,
+        "target",
+        "0..2 or 255, but row [0, 0, 0] is -1",
+    ),
 }
 BAD_CALLS = {
     "weight": (
@@ -221,12 +203,12 @@ BAD_CALLS = {
         "reduction",
         "max",
     ),
-    "smooth": (lambda: dice_loss(image, truth, smooth=0.0), ValueError, "smooth", "above 0, got 0"),
-    "targets' shape": (lambda: focal_loss(yes, yes[1:]), ValueError, "targets", "[5], got [4]"),
-    "targets' type": (lambda: focal_loss(yes, yes.long()), TypeError, "targets", "torch.int64"),
-    "focal, a list": (lambda: focal_loss([1.0], yes), TypeError, "logits", "got list"),
-    "focal, whole": (lambda: focal_loss(yes.int(), yes), TypeError, "logits", "torch.int32"),
-    "focal, reduction": (lambda: focal_loss(yes, yes, reduction=""), ValueError, "reduction", "''"),
+    "smoothing": (
+        lambda: cross_entropy(image, truth, label_smoothing=1.5),
+        ValueError,
+        "label_smoothing",
+        "from 0 to 1, got 1.5",
+    ),
 }
 
 
@@ -240,10 +222,9 @@ def check(call, error, begins, words):
 
 @pytest.mark.usefixtures("as_student")
 @pytest.mark.parametrize("what", BAD)
-@pytest.mark.parametrize("function", [cross_entropy, dice_loss], ids=lambda f: f.__name__)
-def test_bad_maps(function, what):
+def test_bad_maps(what):
     call, error, begins, words = BAD[what]
-    check(lambda: call(function), error, begins, words)
+    check(lambda: call(cross_entropy), error, begins, words)
 
 
 @pytest.mark.usefixtures("as_student")

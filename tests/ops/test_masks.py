@@ -1,4 +1,4 @@
-"""course_utils.ops.masks: loops = vectorised = torchvision, and the messages of bad input."""
+"""course_utils.ops.masks: loops = plain = torchvision, and the messages of bad input."""
 
 import math
 
@@ -6,7 +6,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn import functional
 from torch.testing import assert_close
 from torchvision import ops as tv
 from torchvision.models.detection.roi_heads import paste_masks_in_image, project_masks_on_boxes
@@ -19,27 +18,16 @@ from course_utils.ops.masks import (
     paste_masks,
     paste_masks_loops,
 )
+from tests.ops.regions_of_masks import (
+    BOXES,
+    HEIGHT,
+    WIDTH,
+    paste_as_detectron2,
+    random_masks,
+    random_probabilities,
+)
 
 law = settings(max_examples=40, deadline=None, derandomize=True, database=None)
-
-BOXES = {
-    "whole pixels": [2, 3, 9, 11],
-    "fractions": [2.3, 3.8, 9.1, 11.4],
-    "the image": [0, 0, 17, 13],
-    "beyond the image": [-6.5, -4, 30, 22],
-    "over the left border": [-7.5, 3, 5, 11],
-    "over the lower right corner": [12.5, 9, 25, 25],
-    "left of the image": [-9, 2, -3, 8],
-    "far below the image": [2, 40, 9, 50],
-    "one pixel": [7, 9, 8, 10],
-    "inside a pixel": [7.2, 9.3, 7.4, 9.9],
-    "a point": [7, 9, 7, 9],
-    "a line": [3, 11, 14, 11],
-    "the image's corner": [17, 13, 17, 13],
-    "wide": [1, 5, 16.5, 5.75],
-    "tall": [5.5, 0.5, 6, 12],
-}
-HEIGHT, WIDTH = 13, 17
 
 
 @pytest.fixture(params=[torch.float64, torch.float32])
@@ -50,15 +38,13 @@ def boxes(request, device):
 @pytest.fixture
 def masks(device):
     """A mask of the image for each of BOXES: half of its pixels, at random."""
-    generator = torch.Generator().manual_seed(0)
-    return (torch.rand(len(BOXES), HEIGHT, WIDTH, generator=generator) < 0.5).to(device)
+    return random_masks().to(device)
 
 
 @pytest.fixture
 def small_masks(device):
     """Probabilities for each of BOXES, as the mask head gives them."""
-    generator = torch.Generator().manual_seed(1)
-    return torch.rand(len(BOXES), 28, 28, dtype=torch.float64, generator=generator).to(device)
+    return random_probabilities().to(device)
 
 
 # --- the box of a mask
@@ -142,15 +128,6 @@ def test_crop_with_every_box_type(masks, dtype):
 
 
 # --- from the box to the image
-
-
-def paste_as_detectron2(masks, boxes, size):
-    """Probabilities: a grid of pixel centres in box coordinates, then torch's grid_sample."""
-    x1, y1, x2, y2 = boxes.T[:, :, None]
-    x = (torch.arange(size[1]).to(boxes) + 0.5 - x1) / (x2 - x1) * 2 - 1  # [n, w]
-    y = (torch.arange(size[0]).to(boxes) + 0.5 - y1) / (y2 - y1) * 2 - 1
-    x, y = torch.broadcast_tensors(x[:, None, :], y[:, :, None])
-    return functional.grid_sample(masks[:, None], torch.stack([x, y], 3), align_corners=False)[:, 0]
 
 
 @pytest.mark.parametrize("threshold", [0.05, 0.2, 0.5, 0.9, 1.0])
@@ -324,7 +301,7 @@ class Elsewhere(torch.Tensor):
         (
             lambda: masks_to_boxes(torch.stack([mask[0], ~mask[0]])),
             ValueError,
-            "masks: expected a pixel in each, but mask 1 has none",
+            "masks: expected a pixel in each mask, but row 1 is False",
         ),
         (lambda: crop_masks(mask.float(), good), TypeError, "masks: expected torch.bool, got"),
         (
@@ -335,7 +312,7 @@ class Elsewhere(torch.Tensor):
         (
             lambda: crop_masks(mask, good[:, :3]),
             ValueError,
-            "boxes: expected shape [n, 4], got [2, 3]",
+            "boxes: expected shape [2, 4], got [2, 3]",
         ),
         (
             lambda: crop_masks(mask, good[:1]),

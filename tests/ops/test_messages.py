@@ -5,6 +5,8 @@ import math
 import pytest
 import torch
 
+from course_utils.fast import boxes as fast_boxes
+from course_utils.fast import nms as fast_nms
 from course_utils.ops.anchors import grid_anchors, pyramid_anchors
 from course_utils.ops.assignment import (
     balanced_sample,
@@ -57,12 +59,16 @@ def elsewhere(tensor):
     return tensor.cuda() if torch.cuda.is_available() else tensor.as_subclass(Elsewhere)
 
 
+def far(tensor):
+    return tensor.to("meta")
+
+
 # what is wrong with the boxes, the kind of error, and words that the message must have
 BAD_BOXES = {
     "a list": ([[0, 0, 1, 1]], TypeError, "expected a torch.Tensor, got list"),
-    "one box alone": (good[0], ValueError, "expected shape [n, 4], got [4]"),
+    "one box alone": (good[0], ValueError, "n, 4], got [4]"),
     "a batch": (good[None], ValueError, "expected shape [n, 4], got [1, 2, 4]"),
-    "five numbers": (torch.zeros(2, 5), ValueError, "expected shape [n, 4], got [2, 5]"),
+    "five numbers": (torch.zeros(2, 5), ValueError, "n, 4], got [2, 5]"),
     "a mask": (good > 0, TypeError, "expected real numbers, got torch.bool"),
     "complex": (good.to(torch.complex64), TypeError, "expected real numbers, got torch.complex64"),
     "nan": (
@@ -103,7 +109,13 @@ BOX_ARGUMENTS = {
     "decode_boxes": ("boxes", lambda bad: decode_boxes(good, bad)),
     "nms": ("boxes", lambda bad: nms(bad, scores, 0.5)),
     "batched_nms": ("boxes", lambda bad: batched_nms(bad, scores, ones, 0.5)),
+    "fast box_iou, first": ("boxes1", lambda bad: fast_boxes.box_iou(bad, good)),
+    "fast box_iou, second": ("boxes2", lambda bad: fast_boxes.box_iou(good, bad)),
+    "fast crop_and_resize": ("boxes", lambda bad: fast_boxes.crop_and_resize(image, bad)),
+    "fast nms": ("boxes", lambda bad: fast_nms.nms(bad, scores, 0.5)),
+    "fast batched_nms": ("boxes", lambda bad: fast_nms.batched_nms(bad, scores, ones, 0.5)),
 }
+TAKES_BATCHES = ("box_area", "box_iou", "intersection", "generalized", "clip_boxes", "fast box_iou")
 
 
 def check(call, error, begins, words=""):
@@ -120,7 +132,24 @@ def check(call, error, begins, words=""):
 def test_bad_boxes(where, what):
     name, call = BOX_ARGUMENTS[where]
     bad, error, words = BAD_BOXES[what]
-    check(lambda: call(bad), error, name, words)
+    if what == "a batch" and where.startswith(TAKES_BATCHES):
+        assert call(bad) is not None
+    else:
+        check(lambda: call(bad), error, name, words)
+
+
+def test_the_bad_row_of_a_batch():
+    batch = torch.stack([good, good.flip(0)])
+    batch[1, 0, 2] = nan
+    for call in (
+        box_area,
+        lambda bad: box_iou(bad, good),
+        lambda bad: clip_boxes_to_image(bad, (8, 8)),
+    ):
+        with pytest.raises(
+            ValueError, match=r"finite numbers, but row \[1, 0\] is \[1.0, 1.0, nan"
+        ):
+            call(batch)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +169,7 @@ def test_bad_boxes_in_other_forms(form, bad, error):
         check(lambda out_fmt=out_fmt: box_convert(bad, form, out_fmt), error, "boxes")
 
 
-@pytest.mark.parametrize("what", sorted(set(BAD_BOXES) - {"a mask", "complex"}))
+@pytest.mark.parametrize("what", sorted(set(BAD_BOXES) - {"a mask", "complex", "a batch"}))
 def test_bad_corners_to_convert(what):
     bad, error, _ = BAD_BOXES[what]
     for out_fmt in ("xyxy", "xywh", "cxcywh"):
@@ -156,6 +185,18 @@ def test_unknown_form(form):
         'expected "xyxy", "xywh" or "cxcywh", got',
     )
     check(lambda: box_convert(good, "xyxy", form), ValueError, "out_fmt", repr(form))
+    check(lambda: box_area(good, form), ValueError, "fmt", repr(form))
+    check(lambda: box_iou(good, good, form), ValueError, "fmt", repr(form))
+    check(lambda: fast_boxes.box_iou(good, good, form), ValueError, "fmt", repr(form))
+
+
+@pytest.mark.parametrize("form", ["xywh", "cxcywh"])
+def test_boxes_of_negative_size_in_other_formats(form):
+    bad = torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, -1.0, 1.0]])
+    words = "expected x1 <= x2 and y1 <= y2, but row 1 is"
+    check(lambda: box_area(bad, form), ValueError, "boxes", words)
+    check(lambda: box_iou(bad, good, form), ValueError, "boxes1", words)
+    check(lambda: fast_boxes.box_iou(good, bad, form), ValueError, "boxes2", words)
 
 
 @pytest.mark.parametrize(
@@ -199,13 +240,9 @@ def test_bad_image(bad, error):
 )
 def test_box_without_a_pixel(outside):
     boxes = torch.tensor([[0, 0, 1, 1], outside]).float()
-    check(lambda: crop_and_resize(image, boxes), ValueError, "boxes", "row 1, [")
-    check(
-        lambda: crop_and_resize(image, boxes),
-        ValueError,
-        "boxes",
-        "has no pixel inside the 8 x 8 image",
-    )
+    words = "expected a pixel inside the 8 x 8 image, but row 1 is ["
+    check(lambda: crop_and_resize(image, boxes), ValueError, "boxes", words)
+    check(lambda: fast_boxes.crop_and_resize(image, boxes), ValueError, "boxes", words)
 
 
 @pytest.mark.parametrize("flat", [[1.0, 1.0, 1.0, 5.0], [1.0, 5.0, 4.0, 5.0]])
@@ -231,7 +268,7 @@ def test_sets_of_different_length(other):
         lambda: encode_boxes(other, good),
         ValueError,
         "reference_boxes",
-        f"expected 2, one for each proposal, got {len(other)}",
+        f"expected shape [2, 4], got [{len(other)}, 4]",
     )
     check(
         lambda: decode_boxes(other, good),
@@ -282,7 +319,12 @@ def test_bad_codes():
     check(
         lambda: decode_boxes(torch.zeros(2, 3, 4), good), ValueError, "rel_codes", "got [2, 3, 4]"
     )
-    check(lambda: decode_boxes(torch.full((2, 4), nan), good), ValueError, "rel_codes", "got nan")
+    check(
+        lambda: decode_boxes(torch.full((2, 4), nan), good),
+        ValueError,
+        "rel_codes",
+        "row [0, 0] is nan",
+    )
     check(
         lambda: decode_boxes(torch.zeros(2, 4).int(), good),
         TypeError,
@@ -318,7 +360,7 @@ def test_anchors_need_lists():
         "aspect_ratios",
         "expected a list of numbers, got 1.0",
     )
-    words = "expected one of each a level, got 2, 1 and 1"
+    words = "expected one of each per level, got 2, 1 and 1"
     check(
         lambda: pyramid_anchors([(2, 2), (1, 1)], [8], [[8.0]]),
         ValueError,
@@ -365,7 +407,7 @@ def test_bad_overlaps(match):
     check(lambda: match([[0.5]]), TypeError, name, "got list")
     check(lambda: match(iou[0]), ValueError, name, "expected shape [ground truths, boxes], got [2]")
     check(lambda: match(iou[None]), ValueError, name, "got [1, 1, 2]")
-    check(lambda: match(torch.tensor([[0.5, nan]])), ValueError, name, "nan")
+    check(lambda: match(torch.tensor([[0.5, nan]])), ValueError, name, "row [0, 1] is nan")
     check(
         lambda: match(iou > 0.5), TypeError, name, "expected floating-point numbers, got torch.bool"
     )
@@ -394,16 +436,18 @@ def test_bad_matches_and_labels():
         lambda: class_targets(matches, torch.tensor([3, 0])),
         ValueError,
         "labels",
-        "0 is background), got 0",
+        "0 is background), but row 1 is 0",
     )
-    check(lambda: class_targets(matches, torch.tensor([-4, 3])), ValueError, "labels", "got -4")
+    check(
+        lambda: class_targets(matches, torch.tensor([-4, 3])), ValueError, "labels", "row 0 is -4"
+    )
     check(
         lambda: class_targets(torch.tensor([0, 2]), ones),
         ValueError,
         "matches",
-        "expected -2..1 for 2 labels, got 0..2",
+        "expected -2..1 for 2 labels, but row 1 is 2",
     )
-    check(lambda: class_targets(torch.tensor([0, -3]), ones), ValueError, "matches", "got -3..0")
+    check(lambda: class_targets(torch.tensor([0, -3]), ones), ValueError, "matches", "row 1 is -3")
     check(lambda: class_targets(matches, ones[:0]), ValueError, "matches", "for 0 labels")
 
 
@@ -420,12 +464,17 @@ def test_bad_samples():
         lambda: balanced_sample(ones, -1, 0.5),
         ValueError,
         "batch_size_per_image",
-        "expected 0 or above, got -1",
+        "expected a whole number of at least 0, got -1",
     )
 
 
 def test_bad_scores():
-    for call in (lambda bad: nms(good, bad, 0.5), lambda bad: batched_nms(good, bad, ones, 0.5)):
+    for call in (
+        lambda bad: nms(good, bad, 0.5),
+        lambda bad: batched_nms(good, bad, ones, 0.5),
+        lambda bad: fast_nms.nms(good, bad, 0.5),
+        lambda bad: fast_nms.batched_nms(good, bad, ones, 0.5),
+    ):
         check(lambda call=call: call([0.9, 0.8]), TypeError, "scores", "got list")
         check(
             lambda call=call: call(scores[:, None]),
@@ -433,7 +482,12 @@ def test_bad_scores():
             "scores",
             "expected shape [2], got [2, 1]",
         )
-        check(lambda call=call: call(torch.tensor([0.9, nan])), ValueError, "scores", "nan")
+        check(
+            lambda call=call: call(torch.tensor([0.9, nan])),
+            ValueError,
+            "scores",
+            "expected numbers, but row 1 is nan",
+        )
     check(lambda: batched_nms(good, scores, [1, 1], 0.5), TypeError, "idxs", "got list")
 
 
@@ -445,22 +499,53 @@ def test_bad_objects_to_merge():
         ("labels", [1, 1], TypeError, "got list"),
         ("labels", ones[:1], ValueError, "expected shape [2], got [1]"),
         ("labels", ones.float(), TypeError, "expected torch.int64, got torch.float32"),
-        ("labels", torch.tensor([1, 0]), ValueError, "none of stuff = [5, 6], got 0"),
+        ("labels", torch.tensor([1, 0]), ValueError, "none of stuff = [5, 6], but row 1 is 0"),
         ("labels", torch.tensor([6, 1]), ValueError, "expected things, 1 or above"),
         ("scores", [0.9, 0.8], TypeError, "got list"),
         ("scores", scores[:1], ValueError, "expected shape [2], got [1]"),
         ("scores", ones, TypeError, "expected floating-point numbers, got torch.int64"),
-        ("scores", torch.tensor([0.9, nan]), ValueError, "expected numbers, got nan"),
+        ("scores", torch.tensor([0.9, nan]), ValueError, "expected numbers, but row 1 is nan"),
         ("semantic", [[0]], TypeError, "got list"),
         ("semantic", torch.zeros(4, 3).long(), ValueError, "expected shape [3, 4], got [4, 3]"),
         ("semantic", torch.zeros(3, 4), TypeError, "expected torch.int64, got torch.float32"),
-        ("semantic", torch.full((3, 4), 256), ValueError, "classes from 0 to 255, got 256"),
-        ("semantic", torch.full((3, 4), -1), ValueError, "classes from 0 to 255, got -1"),
+        (
+            "semantic",
+            torch.full((3, 4), 256),
+            ValueError,
+            "classes from 0 to 255, but row [0, 0] is 256",
+        ),
+        (
+            "semantic",
+            torch.full((3, 4), -1),
+            ValueError,
+            "classes from 0 to 255, but row [0, 0] is -1",
+        ),
         ("stuff", [5, 0], ValueError, "expected classes from 1 to 254, got 0"),
         ("stuff", [255], ValueError, "expected classes from 1 to 254, got 255"),
-        ("stuff_area", -1, ValueError, "expected 0 or above, got -1"),
+        ("stuff_area", -1, ValueError, "expected a whole number of at least 0, got -1"),
     ]:
         check(lambda name=name, bad=bad: merge(**{name: bad}), error, name, words)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: box_area(far(good)),
+        lambda: box_iou(far(good), far(good)),
+        lambda: fast_boxes.box_iou(far(good), far(good)),
+        lambda: generalized_box_iou(far(good), far(good)),
+        lambda: clip_boxes_to_image(far(good), (8, 8)),
+        lambda: box_convert(far(good), "cxcywh", "xywh"),
+        lambda: crop_and_resize(far(image), far(good)),
+        lambda: encode_boxes(far(good), far(good)),
+        lambda: decode_boxes(far(good), far(good)),
+        lambda: match_boxes(far(iou), 0.7, 0.3, True),
+        lambda: class_targets(far(ones), far(ones)),
+    ],
+)
+def test_values_are_read_on_the_cpu_only(call):
+    # a tensor on the device "meta" has a shape and no values: to read one is an error
+    assert call().device.type == "meta"
 
 
 @pytest.mark.parametrize(
@@ -476,6 +561,9 @@ def test_bad_objects_to_merge():
         ("boxes, scores", lambda: nms(good, elsewhere(scores), 0.5)),
         ("boxes, scores", lambda: batched_nms(good, elsewhere(scores), ones, 0.5)),
         ("boxes, idxs", lambda: batched_nms(good, scores, elsewhere(ones), 0.5)),
+        ("boxes1, boxes2", lambda: fast_boxes.box_iou(good, elsewhere(good))),
+        ("image, boxes", lambda: fast_boxes.crop_and_resize(image, elsewhere(good))),
+        ("boxes, scores", lambda: fast_nms.nms(good, elsewhere(scores), 0.5)),
         (
             "masks, labels, scores, semantic",
             lambda: merge(semantic=elsewhere(merge_inputs["semantic"])),

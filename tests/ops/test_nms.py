@@ -8,37 +8,13 @@ from d2l import torch as d2l
 from torchvision import ops as tv
 
 from course_utils.ops.nms import batched_nms, batched_nms_loops, nms, nms_loops
-
-THRESHOLDS = [0.0, 0.1, 0.3, 1 / 3, 0.5, 0.6, 0.7, 0.9, 1.0]
-
-
-def crowd(count, seed, size=12, low=0):
-    """Boxes on a coarse grid: many are equal, touch, lie in each other, or have no area."""
-    corners = torch.randint(
-        low, low + size, (count, 2, 2), generator=torch.Generator().manual_seed(seed)
-    ).float()
-    return torch.cat([corners.amin(dim=1), corners.amax(dim=1)], dim=1)
-
-
-def tied_scores(count, seed):
-    """Only six different scores."""
-    return torch.randint(0, 6, (count,), generator=torch.Generator().manual_seed(seed + 1000)) / 5
-
-
-def distinct_scores(count, seed):
-    return torch.randperm(count, generator=torch.Generator().manual_seed(seed + 2000)) / max(
-        count, 1
-    )
-
-
-def torchvision_per_class(boxes, scores, idxs, iou_threshold):
-    """torchvision's nms class by class; its batched_nms may shift boxes apart instead, which rounds them."""
-    keep = torch.zeros_like(scores, dtype=torch.bool)
-    for label in idxs.unique():
-        members = torch.nonzero(idxs == label)[:, 0]
-        keep[members[tv.nms(boxes[members], scores[members], iou_threshold)]] = True
-    order = scores.sort(descending=True, stable=True).indices
-    return order[keep[order]]
+from tests.ops.scored_boxes import (
+    THRESHOLDS,
+    crowd,
+    distinct_scores,
+    tied_scores,
+    torchvision_per_class,
+)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -1,4 +1,4 @@
-"""course_utils.ops.panoptic: loops = vectorised = panopticapi, and the rules one by one."""
+"""course_utils.ops.panoptic: loops = plain = panopticapi, and the rules one by one."""
 
 import itertools
 from collections import Counter
@@ -12,28 +12,10 @@ from PIL import Image
 
 from course_utils.data.scenes import STUFF, make_scenes
 from course_utils.ops.panoptic import merge_panoptic, merge_panoptic_loops
+from tests.ops.objects_to_merge import case, row, strips
 
 law = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 both = pytest.mark.parametrize("merge", [merge_panoptic, merge_panoptic_loops])
-
-
-def case(seed, count=6, size=(9, 12), classes=6):
-    """Rectangles with holes, equal scores among them, and a label map in patches."""
-    generator = torch.Generator().manual_seed(seed)
-    (height, width), masks = size, torch.zeros(count, *size, dtype=torch.bool)
-    for mask in masks:
-        top, left, tall, wide = (
-            int(torch.randint(low, high, (), generator=generator))
-            for low, high in ((0, height), (0, width), (1, height), (1, width))
-        )
-        mask[top : top + tall, left : left + wide] = True
-        mask &= torch.rand(size, generator=generator) < 0.8
-    labels = torch.randint(1, 4, (count,), generator=generator)
-    scores = torch.randint(3, 10, (count,), generator=generator) / 10
-    patches = torch.randint(0, classes, (-(-height // 3), -(-width // 3)), generator=generator)
-    semantic = patches.repeat_interleave(3, 0).repeat_interleave(3, 1)[:height, :width].contiguous()
-    semantic[torch.rand(size, generator=generator) < 0.1] = 255
-    return masks, labels, scores, semantic
 
 
 @law
@@ -44,7 +26,7 @@ def case(seed, count=6, size=(9, 12), classes=6):
     st.sampled_from([0.0, 0.4, 0.5, 1.0]),
     st.sampled_from([0, 1, 9, 20]),
 )
-def test_loops_and_vectorised_are_equal(seed, count, overlap, score, area):
+def test_loops_and_plain_are_equal(seed, count, overlap, score, area):
     thresholds = dict(score_threshold=score, overlap_threshold=overlap, stuff_area=area)
     inputs = case(seed, count)
     expected = merge_panoptic_loops(*inputs, stuff=[4, 5], **thresholds)
@@ -105,15 +87,6 @@ def test_true_objects_and_the_true_label_map_give_the_true_panoptic_map():
 
 
 # --- the rules, by hand
-
-
-def row(*numbers):
-    return torch.tensor([numbers])
-
-
-def strips(*texts):
-    """Masks of one row each: "xx.." is two pixels of four."""
-    return torch.tensor([[[letter == "x" for letter in text]] for text in texts])
 
 
 @both
@@ -202,7 +175,7 @@ def test_more_objects_than_numbers():
     semantic = torch.zeros(1, 1000, dtype=torch.int64)
     merged = merge_panoptic(masks[:999], labels[:999], scores[:999], semantic, stuff=[])
     assert merged[0, 998:].tolist() == [1999, 0]
-    with pytest.raises(ValueError, match=r"^labels: expected up to 999 objects of a class"):
+    with pytest.raises(ValueError, match=r"^labels: expected up to 999 objects per class"):
         merge_panoptic(masks, labels, scores, semantic, stuff=[])
 
 

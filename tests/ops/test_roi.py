@@ -1,6 +1,4 @@
-"""course_utils.ops.roi: loops = vectorised = torchvision, forward and backward, on awkward rois."""
-
-import math
+"""course_utils.ops.roi: loops = plain = torchvision, forward and backward, on awkward rois."""
 
 import pytest
 import torch
@@ -13,53 +11,28 @@ from torchvision import ops as tv
 from course_utils.ops.roi import (
     bilinear_sample,
     bilinear_sample_loops,
+    bilinear_weights,
+    check_rois,
     roi_align,
     roi_align_loops,
     roi_pool,
     roi_pool_loops,
+    sampling_matrix,
+)
+from tests.ops.regions import (
+    ALIGN,
+    BAD_ARGUMENTS,
+    LAYOUTS,
+    ROIS,
+    feature_map,
+    good,
+    maps,
+    rois_of,
+    same,
+    with_gradient,
 )
 
 law = settings(max_examples=60, deadline=None, derandomize=True, database=None)
-
-# on a map of 9 x 12 at stride 2: pixels of the image, 18 x 24
-ROIS = {
-    "inside": [[2.3, 3.1, 17.9, 12.2], [5.0, 1.0, 9.0, 15.5]],
-    "whole image": [[0, 0, 24, 18]],
-    "partly outside": [[-7.5, -3.2, 8.1, 6.6], [15.3, 10.1, 40.7, 30.9], [-9.0, 4.0, 33.0, 8.0]],
-    "wholly outside": [[-30, -30, -20, -22], [60, 2, 70, 9], [4, 50, 9, 55]],
-    "at the border": [[-2, -2, 0, 0], [24, 18, 26, 20], [22, 16, 24, 18]],
-    "zero size": [[5, 5, 5, 5], [3, 4, 9, 4], [3, 4, 3, 9], [0, 0, 0, 0], [24, 18, 24, 18]],
-    "halves": [[1, 3, 5, 7], [-1, -3, 9, 11], [3, 1, 13, 17]],
-    "tiny": [[4.2, 4.4, 4.9, 4.6], [7.99, 7.99, 8.01, 8.01]],
-    "none": [],
-}
-ROIS["all"] = [roi for rois in ROIS.values() for roi in rois]
-ALIGN = [(ratio, aligned) for ratio in (-1, 1, 2) for aligned in (False, True)]
-
-
-def feature_map(*shape, dtype=torch.float32, device="cpu"):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(0)).to(device, dtype)
-
-
-def rois_of(name, dtype=torch.float32, device="cpu"):
-    """The named rois, dealt out to two images, as [k, 5]."""
-    boxes = torch.tensor(ROIS[name], dtype=dtype, device=device).reshape(-1, 4)
-    return torch.cat([(torch.arange(len(boxes), device=device) % 2)[:, None].to(boxes), boxes], 1)
-
-
-def with_gradient(operator, input, *arguments):
-    """The output, and the gradient of a fixed, uneven sum of it."""
-    input = input.detach().requires_grad_()
-    output = operator(input, *arguments)
-    weights = feature_map(*output.shape, dtype=output.dtype, device=output.device)
-    return output, torch.autograd.grad((output * weights).sum(), input)[0]
-
-
-def same(ours, theirs, **tolerance):
-    tolerance = tolerance or {"rtol": 1e-5, "atol": 1e-5}
-    for a, b in zip(ours, theirs, strict=True):
-        assert_close(a, b, **tolerance)
-
 
 # --- bilinear sampling
 
@@ -155,16 +128,6 @@ def test_pool_on_maps_of_one_pixel(size):
     same(with_gradient(roi_pool, input, *arguments), with_gradient(tv.roi_pool, input, *arguments))
 
 
-@pytest.mark.parametrize("sampling_ratio", [-1, 2])
-def test_align_of_more_crops_than_it_turns_at_a_time(sampling_ratio):
-    input = feature_map(2, 64, 9, 12, dtype=torch.float64)
-    arguments = rois_of("all", torch.float64).repeat(3, 1), (14, 13), 0.5, sampling_ratio, True
-    ours = with_gradient(roi_align, input, *arguments)
-    same(ours, with_gradient(tv.roi_align, input, *arguments))
-    channels_last = input.contiguous(memory_format=torch.channels_last)
-    assert_close(ours[0], roi_align(channels_last, *arguments))
-
-
 @pytest.mark.parametrize("scale", [0.2, 1.0], ids=["samples close together", "samples far apart"])
 @pytest.mark.parametrize("sampling_ratio", [1, 2, 3])
 def test_align_with_samples_of_any_distance(sampling_ratio, scale):
@@ -174,30 +137,6 @@ def test_align_with_samples_of_any_distance(sampling_ratio, scale):
     same(ours, with_gradient(tv.roi_align, input, *arguments))
 
 
-@pytest.mark.parametrize(("sampling_ratio", "aligned"), ALIGN)
-@pytest.mark.parametrize("output_size", [(1, 9), (9, 1)], ids=str)
-def test_align_with_unlike_axes(output_size, sampling_ratio, aligned):
-    """The axes share their number of bins and taps inside: neither may reach into the other's."""
-    boxes = torch.tensor([[0, 1.2, 0.3, 55.7, 2.9], [1, 3.1, 0.2, 4.0, 5.9], [1, -9, -9, 70, 9]])
-    for size in ((6, 60), (60, 6)):
-        arguments = boxes, output_size, 1.0, sampling_ratio, aligned
-        ours, theirs = (
-            with_gradient(operator, feature_map(2, 3, *size), *arguments)
-            for operator in (roi_align, tv.roi_align)
-        )
-        same(ours, theirs)
-
-
-LAYOUTS = {
-    "channels-last": lambda x: x.contiguous(memory_format=torch.channels_last),
-    "transposed": lambda x: x.mT.contiguous().mT,
-    "every second channel": lambda x: x.repeat_interleave(2, 1)[:, ::2],
-    "images swapped": lambda x: x.transpose(0, 1).contiguous().transpose(0, 1),
-    "one image for all": lambda x: x[:1].expand(2, -1, -1, -1),
-    "one pixel for all": lambda x: x[:, :, :1, :1].expand_as(x),
-}
-
-
 @pytest.mark.parametrize("count", [2, 300], ids=["few rois", "many rois"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("operators", [(roi_pool, tv.roi_pool), (roi_align, tv.roi_align)], ids=str)
@@ -205,10 +144,7 @@ def test_layouts_in_memory(operators, layout, count):
     input = LAYOUTS[layout](feature_map(2, 6, 30, 40))
     boxes = torch.rand(count, 4, generator=torch.Generator().manual_seed(1)).cumsum(1)
     boxes = torch.cat([torch.arange(count)[:, None] % 2, boxes * 10], dim=1)
-    ours, theirs = (with_gradient(operator, input, boxes, (5, 4)) for operator in operators)
-    same(ours, theirs)
-    channels_last = ours[0].is_contiguous(memory_format=torch.channels_last)
-    assert channels_last == (layout == "channels-last") != ours[0].is_contiguous()
+    same(*(with_gradient(operator, input, boxes, (5, 4)) for operator in operators))
 
 
 @pytest.mark.parametrize("operator", [roi_pool, roi_align])
@@ -298,25 +234,32 @@ def test_pool_gradcheck():
 
 
 @pytest.mark.parametrize("operator", [roi_pool, roi_align])
-def test_backward_gives_the_same_bits_again(operator, device):
-    torch.use_deterministic_algorithms(True)
-    try:
-        input, rois = feature_map(2, 16, 20, 30, device=device), rois_of("all", device=device)
-        rois = rois.repeat(20, 1)
-        first = with_gradient(operator, input, rois, 7)[1]
-        for _ in range(3):
-            assert torch.equal(with_gradient(operator, input, rois, 7)[1], first)
-    finally:
-        torch.use_deterministic_algorithms(False)
-
-
-@pytest.mark.parametrize("operator", [roi_pool, roi_align])
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_without_gradients(operator, mode):
     input = feature_map(2, 3, 9, 12)
     with mode():
         output = operator(input.clone(), rois_of("all"), 3, 0.5)
     assert_close(output, operator(input, rois_of("all"), 3, 0.5))
+
+
+# --- the matrix of RoIAlign
+
+
+def test_the_weights_of_a_sample_sum_to_one_inside_and_fade_out_outside():
+    weights = bilinear_weights(torch.tensor([[-1.0, -0.25], [0.0, 2.75], [3.0, 3.5]]), 4)
+    assert weights.shape == (3, 2, 4)
+    assert weights.sum(dim=2).tolist() == [[0.0, 0.75], [1.0, 1.0], [1.0, 0.5]]
+
+
+@pytest.mark.parametrize(("sampling_ratio", "aligned"), ALIGN)
+def test_the_sampling_matrix_is_roi_align_along_one_axis(sampling_ratio, aligned):
+    row = feature_map(2, 1, 1, 12, dtype=torch.float64)
+    image, corners, _ = check_rois(row, rois_of("all", torch.float64), 3, 0.5)
+    matrix = sampling_matrix(corners[:, 0], corners[:, 2], 3, 12, sampling_ratio, aligned)
+    corners[:, 1], corners[:, 3] = -0.5, 0.5  # all samples have the one row as their nearest
+    rois = torch.cat([image[:, None].double(), corners], dim=1)
+    bins = tv.roi_align(row, rois, (1, 3), 1.0, sampling_ratio, aligned)[:, 0, 0]
+    assert_close((matrix @ row[image, 0, 0, :, None])[..., 0], bins, rtol=0, atol=1e-10)
 
 
 # --- what the lecture says about them
@@ -344,73 +287,29 @@ def test_pool_jumps_where_align_glides():
 
 # --- messages
 
-good = torch.tensor([[0.0, 1.0, 1.0, 4.0, 5.0]])
-maps = torch.zeros(1, 2, 8, 8)
-
 
 @pytest.mark.usefixtures("as_student")
 @pytest.mark.parametrize("operator", [roi_pool, roi_align, roi_pool_loops, roi_align_loops])
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ((maps[0], good, 2), ValueError, "input: expected shape [b, c, h, w], got [2, 8, 8]"),
-        (
-            (maps.int(), good, 2),
-            TypeError,
-            "input: expected floating-point numbers, got torch.int32",
-        ),
-        (
-            (maps[:, :, :0], good, 2),
-            ValueError,
-            "input: expected (height, width) above zero, got (0, 8)",
-        ),
-        ((maps, good[:, 1:], 2), ValueError, "boxes: expected shape [k, 5], got [1, 4]"),
-        ((maps, [good], 2), ValueError, "boxes: expected shape [n, 4], got [1, 5]"),
-        ((maps, [], 2), ValueError, "boxes: expected one tensor an image, 1, got 0"),
-        ((maps, "boxes", 2), TypeError, "boxes: expected a torch.Tensor, got str"),
-        (
-            (maps, good + 1, 2),
-            ValueError,
-            "boxes: expected an image from 0 to 0 first, got [1.0, 2.0,",
-        ),
-        (
-            (maps, good - 0.5, 2),
-            ValueError,
-            "boxes: expected an image from 0 to 0 first, got [-0.5, 0.5,",
-        ),
-        (
-            (maps, good * math.inf, 2),
-            ValueError,
-            "boxes: expected an image from 0 to 0 first, got [nan",
-        ),
-        (
-            (maps, good[:, [0, 3, 2, 1, 4]], 2),
-            ValueError,
-            "boxes: expected x1 <= x2 and y1 <= y2, but",
-        ),
-        (
-            (maps, good, 0),
-            ValueError,
-            "output_size: expected (height, width) above zero, got (0, 0)",
-        ),
-        (
-            (maps, good, (2,)),
-            ValueError,
-            "output_size: expected (height, width) above zero, got (2,)",
-        ),
-        ((maps, good, 2, 0), ValueError, "spatial_scale: expected a number above zero, got 0"),
-        (
-            (maps, good, 2, math.nan),
-            ValueError,
-            "spatial_scale: expected a number above zero, got nan",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "error", "message"), BAD_ARGUMENTS)
 def test_messages(operator, arguments, error, message):
     with pytest.raises((TypeError, ValueError)) as caught:
         operator(*arguments)
     assert caught.type is error
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("operator", [roi_align, roi_align_loops])
+@pytest.mark.parametrize(
+    ("ratio", "error", "message"),
+    [
+        (1.5, TypeError, "sampling_ratio: expected a whole number of at least -1, got 1.5"),
+        (-2, ValueError, "sampling_ratio: expected a whole number of at least -1, got -2"),
+    ],
+)
+def test_messages_of_the_sampling_ratio(as_student, operator, ratio, error, message):
+    with pytest.raises(error) as caught:
+        operator(maps, good, 2, 1.0, ratio)
+    assert str(caught.value) == message
 
 
 @pytest.mark.usefixtures("as_student")

@@ -1,11 +1,11 @@
-"""course_utils.ops.upsample: loops = matrices = torch, forward and backward, and the lecture's tables."""
+"""course_utils.ops.upsample: loops = plain = torch, forward and backward, and the lecture's tables."""
 
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from torch.nn import functional as F
@@ -22,19 +22,20 @@ from course_utils.ops.upsample import (
     interpolation_matrix,
     interpolation_matrix_loops,
     linear_kernel,
-    max_pool_with_indices,
-    max_pool_with_indices_loops,
-    max_unpool,
-    max_unpool_loops,
     nearest,
     nearest_loops,
 )
-
-UNPOOLS = (max_unpool, max_unpool_loops)
-
-law = settings(max_examples=60, deadline=None, derandomize=True, database=None)
-
-SMALL = [[[[1.0, 2.0], [3.0, 4.0]]]]
+from tests.ops.feature_maps import (
+    SMALL,
+    assert_same,
+    coarse,
+    images,
+    law,
+    layouts,
+    output_and_gradient,
+    random,
+    side,
+)
 
 # size before, size after
 SIZES = {
@@ -48,60 +49,8 @@ SIZES = {
     "two pixels": ((2, 2), (7, 7)),
     "a long way": ((2, 13), (13, 2)),
 }
-# kernel size, stride, padding
-WINDOWS = {
-    "2 by 2": (2, None, 0),
-    "3 by 3": (3, None, 1),
-    "overlapping": (3, 2, 1),
-    "every pixel": (3, 1, 1),
-    "with gaps": (2, 3, 0),
-    "one pixel": (1, 1, 0),
-    "half is padding": (4, 2, 2),
-    "the whole height": (6, 2, 0),
-}
 sizes = pytest.mark.parametrize(("before", "after"), SIZES.values(), ids=SIZES)
-windows = pytest.mark.parametrize("window", WINDOWS.values(), ids=WINDOWS)
 corners = pytest.mark.parametrize("align_corners", [False, True])
-
-
-def random(*shape, seed=0, dtype=torch.float64, device="cpu"):
-    numbers = torch.randn(
-        *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
-    )
-    return numbers.to(device, dtype)
-
-
-def coarse(*shape, device="cpu"):
-    """Whole numbers from so few that most windows have ties."""
-    numbers = torch.randint(0, 3, shape, generator=torch.Generator().manual_seed(0))
-    return numbers.to(device, torch.float64)
-
-
-def layouts(input):
-    """The same numbers, laid out in memory in four ways."""
-    wide = torch.stack([input, input + 1], dim=-1)
-    return {
-        "contiguous": input.contiguous(),
-        "channels last": input.contiguous(memory_format=torch.channels_last),
-        "turned": input.transpose(2, 3).contiguous().transpose(2, 3),
-        "every second": wide[..., 0],
-    }
-
-
-def output_and_gradient(function, input):
-    """The output, and the gradient of a weighted sum of it."""
-    leaf = input.detach().requires_grad_()
-    output = function(leaf)
-    weights = random(*output.shape, seed=1, dtype=output.dtype, device=output.device)
-    return output, *torch.autograd.grad((output * weights).sum(), leaf)
-
-
-def assert_same(ours, theirs, input, tolerance):
-    """Equal forward and backward."""
-    results = (output_and_gradient(function, input) for function in (ours, theirs))
-    for mine, other in zip(*results):
-        assert mine.dtype == input.dtype
-        assert_close(mine, other, rtol=tolerance, atol=tolerance)
 
 
 # --- the lecture's tables
@@ -140,19 +89,6 @@ def test_bicubic_of_the_lecture(resize, device):
         ["2.44", "2.77", "3.32", "3.65"],
         ["3.11", "3.44", "3.98", "4.32"],
     ]
-
-
-@pytest.mark.parametrize(
-    ("pool", "unpool"),
-    [(max_pool_with_indices, max_unpool), (max_pool_with_indices_loops, max_unpool_loops)],
-)
-def test_max_unpooling_of_the_lecture(pool, unpool, device):
-    image = [[1.0, 2.0, 6.0, 3.0], [3.0, 5.0, 2.0, 1.0], [1.0, 2.0, 2.0, 1.0], [7.0, 3.0, 4.0, 8.0]]
-    values, indices = pool(torch.tensor([[image]], device=device), 2)
-    assert values.tolist() == [[[[5, 6], [7, 8]]]]
-    assert indices.tolist() == [[[[5, 2], [12, 15]]]]
-    output = unpool(torch.tensor(SMALL, device=device), indices, (4, 4))
-    assert output.tolist() == [[[[0, 0, 2, 0], [0, 1, 0, 0], [0, 0, 0, 0], [3, 0, 0, 4]]]]
 
 
 # --- equal to torch and to the loops
@@ -232,56 +168,6 @@ def test_bicubic_with_another_coefficient_equals_loops(a):
         lambda x: bicubic(x, (7, 3), a=a), lambda x: bicubic_loops(x, (7, 3), a=a), input, 1e-12
     )
     assert not torch.allclose(bicubic(input, (7, 3), a=a), bicubic(input, (7, 3)))
-
-
-@pytest.mark.parametrize("make", [max_pool_with_indices, max_pool_with_indices_loops])
-@pytest.mark.parametrize("numbers", [random, coarse])
-@windows
-def test_pooling_equals_torch(make, numbers, window, device):
-    input = numbers(2, 2, 6, 9, device=device)
-    assert_same(lambda x: make(x, *window)[0], lambda x: F.max_pool2d(x, *window), input, 1e-12)
-    for mine, theirs in zip(
-        make(input, *window), F.max_pool2d(input, *window, return_indices=True)
-    ):
-        assert torch.equal(mine, theirs)
-
-
-@pytest.mark.parametrize("make", [max_pool_with_indices, max_pool_with_indices_loops])
-@pytest.mark.parametrize("special", [float("nan"), float("inf"), -float("inf")])
-@windows
-def test_pooling_of_special_numbers_equals_torch(make, special, window):
-    input = coarse(1, 2, 6, 9)
-    input[:, :, :4, :5] = special
-    input[:, 1, 1, 1] = 7
-    results = make(input, *window), F.max_pool2d(input, *window, return_indices=True)
-    for mine, theirs in zip(*results):
-        assert_close(mine, theirs, rtol=0, atol=0, equal_nan=True)
-
-
-@windows
-def test_unpooling_equals_torch_and_loops(window):
-    values, indices = max_pool_with_indices(random(2, 2, 6, 9), *window)
-    values = random(*values.shape, seed=2)
-    theirs = partial(F.max_unpool2d, indices=indices, output_size=(6, 9))
-    kernel_size, stride, padding = window
-    theirs = partial(theirs, kernel_size=kernel_size, stride=stride, padding=padding)
-    assert_same(lambda x: max_unpool(x, indices, (6, 9)), theirs, values, 0)
-    assert torch.equal(max_unpool_loops(values, indices, (6, 9)), theirs(values))
-
-
-def test_unpooling_loops_have_the_same_gradient_where_no_two_values_meet():
-    _, indices = max_pool_with_indices(random(2, 2, 6, 9), 2)
-    ours, loops = (lambda x, make=make: make(x, indices, (6, 9)) for make in UNPOOLS)
-    assert_same(ours, loops, random(*indices.shape, seed=2), 0)
-
-
-def test_pooling_and_unpooling_are_a_pair(device):
-    image = random(2, 3, 6, 8, device=device)
-    values, indices = max_pool_with_indices(image, 2)
-    output = max_unpool(values, indices, (6, 8))
-    assert torch.equal(output, torch.where(output != 0, image, 0))
-    assert (output != 0).sum() == values.numel()
-    assert torch.equal(max_pool_with_indices(output.abs(), 2)[0], values.abs())
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool])
@@ -385,11 +271,6 @@ def test_a_nan_spreads_here_and_stays_in_torch():
 # --- gradients, layouts, nothing at all
 
 
-def scattered(input):
-    """A place for each value among 127, a prime, so that no two share one."""
-    return (torch.arange(input.numel(), device=input.device) * 5 % 127).reshape(input.shape)
-
-
 OPERATORS = {
     "bed_of_nails": lambda x: bed_of_nails(x, 2),
     "nearest": lambda x: nearest(x, (7, 3)),
@@ -397,9 +278,6 @@ OPERATORS = {
     "bilinear, corners": lambda x: bilinear(x, (7, 3), True),
     "bicubic": lambda x: bicubic(x, (3, 7)),
     "bicubic, corners": lambda x: bicubic(x, (3, 7), True),
-    "pool": lambda x: max_pool_with_indices(x, 2)[0],
-    "pool, overlapping": lambda x: max_pool_with_indices(x, 3, 1, 1)[0],
-    "unpool": lambda x: max_unpool(x, scattered(x), (16, 8)),
 }
 operators = pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS)
 
@@ -419,6 +297,14 @@ def test_layout_in_memory_does_not_matter(operator):
         assert torch.equal(laid_out, input)
         for mine, kept in zip(output_and_gradient(operator, laid_out), expected):
             assert_close(mine, kept, msg=lambda words, name=name: f"{name}: {words}")
+
+
+@pytest.mark.parametrize("operator", [nearest, bilinear, bicubic])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channels_last_stays_channels_last(operator, channels):
+    last = random(2, channels, 4, 5).contiguous(memory_format=torch.channels_last)
+    assert operator(last, (7, 3)).is_contiguous(memory_format=torch.channels_last)
+    assert operator(last.contiguous(), (7, 3)).is_contiguous()
 
 
 @operators
@@ -458,8 +344,6 @@ def test_repeatable_on_cuda(operator, monkeypatch):
 
 # --- laws
 
-side = st.integers(1, 9)
-images = st.builds(lambda h, w, seed: random(1, 2, h, w, seed=seed), side, side, st.integers(0, 99))
 booleans = st.booleans()
 methods = st.sampled_from([bilinear, bicubic])
 
@@ -512,18 +396,6 @@ def test_law_resizing_the_mirrored_image_mirrors_the_result(resize, image, heigh
 
 
 @law
-@given(images, st.integers(1, 4), st.integers(1, 4), st.integers(0, 2), booleans)
-def test_law_pooling_is_torchs(image, kernel_size, stride, padding, ties):
-    if padding > kernel_size // 2 or kernel_size > min(image.shape[2:]) + 2 * padding:
-        return
-    image = image.round() if ties else image
-    window = (kernel_size, stride, padding)
-    theirs = F.max_pool2d(image, *window, return_indices=True)
-    for mine, other in zip(max_pool_with_indices(image, *window), theirs):
-        assert torch.equal(mine, other)
-
-
-@law
 @given(images, st.integers(1, 4))
 def test_law_nails_are_found_again(image, scale):
     output = bed_of_nails(image, scale)
@@ -540,7 +412,6 @@ IMAGE_FIRST = {
     "nearest": lambda x: nearest(x, (2, 2)),
     "bilinear": lambda x: bilinear(x, (2, 2)),
     "bicubic": lambda x: bicubic(x, (2, 2)),
-    "max_pool_with_indices": lambda x: max_pool_with_indices(x, 2),
 }
 nan = float("nan")
 
@@ -561,75 +432,25 @@ def test_bad_input(call):
 MISTAKES = {
     "labels, bilinear": (lambda: bilinear(places, (2, 2)), TypeError, "input: expected floating"),
     "labels, bicubic": (lambda: bicubic(places, (2, 2)), TypeError, "input: expected floating"),
-    "labels, pool": (lambda: max_pool_with_indices(places, 2), TypeError, "input: expected float"),
-    "labels, unpool": (
-        lambda: max_unpool(places, places, (4, 5)),
-        TypeError,
-        "input: expected floating-point numbers, got torch.int64",
+    "scale 0": (
+        lambda: bed_of_nails(good, 0),
+        ValueError,
+        "scale: expected a whole number of at least 1, got 0",
     ),
-    "scale 0": (lambda: bed_of_nails(good, 0), ValueError, "scale: expected 1 or above, got 0"),
     "scale 1.5": (
         lambda: bed_of_nails(good, 1.5),
         TypeError,
-        "scale: expected a whole number, got 1.5",
+        "scale: expected a whole number of at least 1, got 1.5",
     ),
     "matrix from 0": (
         lambda: interpolation_matrix(0, 2, linear_kernel),
         ValueError,
-        "in_size: expected 1 or above, got 0",
+        "in_size: expected a whole number of at least 1, got 0",
     ),
     "matrix to 0": (
         lambda: interpolation_matrix(2, 0, linear_kernel),
         ValueError,
-        "out_size: expected 1 or above, got 0",
-    ),
-    "window 0": (lambda: max_pool_with_indices(good, 0), ValueError, "kernel_size: expected 1 or"),
-    "window (2, 2)": (
-        lambda: max_pool_with_indices(good, (2, 2)),
-        TypeError,
-        "kernel_size: expected a whole number, got (2, 2)",
-    ),
-    "stride 0": (lambda: max_pool_with_indices(good, 2, 0), ValueError, "stride: expected 1 or"),
-    "padding -1": (
-        lambda: max_pool_with_indices(good, 2, 2, -1),
-        ValueError,
-        "padding: expected 0",
-    ),
-    "much padding": (
-        lambda: max_pool_with_indices(good, 3, 2, 2),
-        ValueError,
-        "padding: expected at most half of kernel_size = 3, got 2",
-    ),
-    "window too large": (
-        lambda: max_pool_with_indices(good, 5),
-        ValueError,
-        "kernel_size: expected a window inside the 4 x 5 input, padded by 0, got 5",
-    ),
-    "too few indices": (
-        lambda: max_unpool(good, places[:, :1], (8, 8)),
-        ValueError,
-        "indices: expected shape [1, 2, 4, 5], got [1, 1, 4, 5]",
-    ),
-    "indices in float": (
-        lambda: max_unpool(good, places.float(), (8, 8)),
-        TypeError,
-        "indices: expected torch.int64, got torch.float32",
-    ),
-    "indices outside": (
-        lambda: max_unpool(good, places + 64, (8, 8)),
-        ValueError,
-        "indices: expected 0..63 for 8 x 8 pixels, got 64..64",
-    ),
-    "indices below 0": (
-        lambda: max_unpool(good, places - 1, (8, 8)),
-        ValueError,
-        "indices: expected 0..63 for 8 x 8 pixels, got -1..-1",
-    ),
-    "no indices": (lambda: max_unpool(good, [0], (8, 8)), TypeError, "indices: expected a torch."),
-    "values of one image": (
-        lambda: max_unpool(good[0], places[0], (8, 8)),
-        ValueError,
-        "input: expected shape [b, c, h, w], got [2, 4, 5]",
+        "out_size: expected a whole number of at least 1, got 0",
     ),
 }
 
@@ -649,18 +470,8 @@ def test_bad_size(bad):
         ("size", lambda: nearest(good, bad)),
         ("size", lambda: bilinear(good, bad)),
         ("size", lambda: bicubic(good, bad)),
-        ("output_size", lambda: max_unpool(good, places, bad)),
     ):
         with pytest.raises(
             ValueError, match=rf"^{name}: expected \(height, width\) above zero, got"
         ):
             call()
-
-
-@pytest.mark.usefixtures("as_student")
-def test_mixed_devices():
-    class Elsewhere(torch.Tensor):
-        device = torch.device("cuda", 0)
-
-    with pytest.raises(ValueError, match=r"^input, indices: expected one device, got input on cpu"):
-        max_unpool(good, places.as_subclass(Elsewhere), (8, 8))
