@@ -1,1 +1,1 @@
-"""Floor 2: how good an answer is, one task a file."""
+"""Floor 3: metrics, one task per file."""

@@ -1,7 +1,5 @@
 """course_utils.metrics.detection: equal to pycocotools and torchmetrics, and by hand."""
 
-import contextlib
-import io
 import math
 
 import numpy as np
@@ -9,70 +7,24 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pycocotools import mask as run_lengths
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
-from sklearn.metrics import precision_recall_curve
 from torch.testing import assert_close
 from torchmetrics.detection import MeanAveragePrecision
 
 from course_utils.metrics import detection
-from course_utils.metrics.detection import (
+from course_utils.metrics._coco_matching import _pixels, match_images
+from course_utils.metrics.average_precision import (
+    RECALLS,
     average_precision,
-    detection_metrics,
-    interpolate_precision,
     mask_iou,
     match_detections,
     precision_and_recall,
 )
+from course_utils.metrics.detection import IOU_THRESHOLDS, detection_metrics
+from course_utils.ops.boxes import box_iou
+from tests.metrics.coco_reference import coco, random_images, with_masks
+from tools.bench_memory import peak_bytes
 
 # --- the reference
-
-
-def annotations(images, known_area):
-    """The objects of all images as COCO's files write them."""
-    rows = []
-    for number, image in enumerate(images):
-        for i, label in enumerate(image["labels"].tolist()):
-            row = {"id": len(rows) + 1, "image_id": number, "category_id": label, "iscrowd": 0}
-            if "boxes" in image:
-                x1, y1, x2, y2 = image["boxes"][i].double().tolist()
-                row |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1)}
-            if "masks" in image:
-                mask = np.asfortranarray(image["masks"][i].numpy().astype(np.uint8))
-                row["segmentation"] = run_lengths.encode(mask)
-                if known_area or "boxes" not in image:
-                    row["area"] = int(mask.sum())
-            if "scores" in image:
-                row["score"] = image["scores"][i].item()
-            if known_area and "area" in image:
-                row["area"] = image["area"][i].item()
-            if "iscrowd" in image:
-                row["iscrowd"] = int(image["iscrowd"][i])
-            rows.append(row)
-    return rows
-
-
-def coco(predictions, targets, iou_type):
-    """pycocotools' evaluation of the same dicts."""
-    labels = sorted({label for target in targets for label in target["labels"].tolist()})
-    dataset = {
-        "images": [{"id": number, "height": 0, "width": 0} for number in range(len(targets))],
-        "categories": [{"id": label} for label in labels],
-    }
-    if iou_type == "masks":  # a mask's area, not its box's
-        predictions = [{k: v for k, v in each.items() if k != "boxes"} for each in predictions]
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth, found = COCO(), COCO()
-        truth.dataset = dataset | {"annotations": annotations(targets, known_area=True)}
-        found.dataset = dataset | {"annotations": annotations(predictions, known_area=False)}
-        truth.createIndex()
-        found.createIndex()
-        evaluation = COCOeval(truth, found, {"boxes": "bbox", "masks": "segm"}[iou_type])
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return evaluation
 
 
 def assert_equal_to_coco(predictions, targets, iou_type="boxes"):
@@ -92,61 +44,6 @@ def assert_equal_to_coco(predictions, targets, iou_type="boxes"):
         per_class = expected.eval["precision"][:, :, column, 0, 2].mean()
         assert_close(np.nan_to_num(metrics.ap_per_class[label], nan=-1), per_class)
     return metrics
-
-
-# --- random cases, made so that nothing is rare: ties, crowds, sizes on the border, IoU on a threshold
-
-
-def random_boxes(count, generator, step):
-    """Boxes with corners on a grid, some of them without area."""
-    corner = torch.randint(0, 5, (count, 2), generator=generator)
-    size = torch.randint(0, 6, (count, 2), generator=generator)
-    return torch.cat([corner, corner + size], dim=1).float() * step
-
-
-def random_images(seed, images=6, most_truths=6, most_found=14, classes=3):
-    """Predictions and targets with boxes only; a third of the targets tell their areas."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def draw(high, *shape):
-        return torch.randint(0, high, shape, generator=generator)
-
-    step = [1.0, 8.0, 32.0, 7.3][seed % 4]
-    predictions, targets = [], []
-    for _ in range(images):
-        truths, found = int(draw(most_truths + 1)), int(draw(most_found + 1))
-        target = {
-            "boxes": random_boxes(truths, generator, step),
-            "labels": draw(classes, truths) + 1,
-            "iscrowd": draw(4, truths) == 0,
-        }
-        if draw(3) == 0:
-            target["area"] = torch.tensor([0, 32**2, 5000, 96**2, 1e5])[draw(5, truths)]
-        boxes = random_boxes(found, generator, step)
-        if truths:
-            copies = target["boxes"][draw(truths, found)]
-            near = copies + draw(3, found, 1) * step * torch.tensor([0.0, 0.0, 1.0, 0.0]) / 2
-            boxes = torch.where(draw(3, found, 1) > 0, near, boxes)
-        prediction = {
-            "boxes": boxes,
-            "labels": draw(classes + 1, found) + 1,
-            "scores": draw(6, found) / 5,
-        }
-        predictions.append(prediction)
-        targets.append(target)
-    return predictions, targets
-
-
-def with_masks(images, size=(40, 52)):
-    """The same objects as ellipses in their boxes, which may have no pixel or just one."""
-    rows, columns = torch.arange(size[0])[:, None] + 0.5, torch.arange(size[1]) + 0.5
-    drawn = []
-    for image in images:
-        x1, y1, x2, y2 = image["boxes"].clamp(0, 60).T[:, :, None, None]
-        across = (2 * columns - x1 - x2) / (x2 - x1).clamp(min=1)
-        down = (2 * rows - y1 - y2) / (y2 - y1).clamp(min=1)
-        drawn.append(image | {"masks": across**2 + down**2 < 1.2})
-    return drawn
 
 
 @settings(deadline=None, max_examples=60)
@@ -203,8 +100,8 @@ def test_equal_to_torchmetrics_with_coco_s_thresholds(iou_type, name):
         target["iscrowd"] = target["iscrowd"].long()
     reference = MeanAveragePrecision(
         iou_type=name,
-        iou_thresholds=detection.IOU_THRESHOLDS.tolist(),
-        rec_thresholds=detection.RECALLS.tolist(),
+        iou_thresholds=IOU_THRESHOLDS.tolist(),
+        rec_thresholds=RECALLS.tolist(),
         class_metrics=True,
     )
     reference.update(list(predictions), list(targets))
@@ -218,6 +115,143 @@ def test_equal_to_torchmetrics_with_coco_s_thresholds(iou_type, name):
     per_class = dict(zip(expected["classes"].tolist(), expected["map_per_class"].tolist()))
     for label, value in metrics.ap_per_class.items():
         assert_close(-1.0 if math.isnan(value) else value, per_class[label])
+
+
+# --- the plain steps of course_utils.metrics.average_precision as a reference
+
+
+def without_crowds(seed, iou_type):
+    """Random images without crowds, and the IoU of all detections with all ground truths of each."""
+    images = random_images(seed)
+    if iou_type == "masks":
+        images = map(with_masks, images)
+    predictions, targets = images
+    targets = [target | {"iscrowd": target["iscrowd"] & False} for target in targets]
+    both = zip(predictions, targets)
+    if iou_type == "masks":
+        return predictions, targets, [mask_iou(p["masks"], t["masks"]) for p, t in both]
+    return (
+        predictions,
+        targets,
+        [box_iou(p["boxes"].double(), t["boxes"].double()) for p, t in both],
+    )
+
+
+def with_ties(seed):
+    """Boxes of one size side by side: many detections lie midway between two ground truths."""
+    generator = torch.Generator().manual_seed(seed)
+    predictions, targets, ious = [], [], []
+    for detections, truths in ((10, 6), (8, 8), (12, 4)):
+        left = torch.randint(0, 9, (detections + truths, 1), generator=generator).double()
+        boxes = left * torch.tensor([1, 0, 1, 0]) + torch.tensor([0, 0, 4, 1])
+        labels = torch.ones(detections + truths, dtype=torch.int64)
+        scores = torch.randint(0, 4, (detections,), generator=generator) / 4
+        predictions.append({"boxes": boxes[:detections], "labels": labels[:detections]})
+        predictions[-1]["scores"] = scores
+        targets.append({"boxes": boxes[detections:], "labels": labels[detections:]})
+        ious.append(box_iou(boxes[:detections], boxes[detections:]))
+    return predictions, targets, ious
+
+
+CASES = {
+    "boxes": lambda seed: without_crowds(seed, "boxes"),
+    "masks": lambda seed: without_crowds(seed, "masks"),
+    "ties": with_ties,
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 100_000))
+def test_matching_equals_match_detections(case, seed):
+    """In all images, with ties of scores and of IoUs."""
+    predictions, targets, ious = CASES[case](seed)
+    kind = "masks" if case == "masks" else "boxes"
+    matching = match_images(predictions, targets, kind, IOU_THRESHOLDS, [(0.0, 1e10)], 100)
+    expected = torch.zeros_like(matching.correct)
+    first = 0
+    for prediction, target, iou in zip(predictions, targets, ious):
+        for label in prediction["labels"].unique():
+            mine = (prediction["labels"] == label).nonzero()[:, 0]
+            overlaps = iou[mine][:, target["labels"] == label]
+            for number, threshold in enumerate(IOU_THRESHOLDS.tolist()):
+                matches = match_detections(overlaps, prediction["scores"][mine], threshold)
+                expected[first + mine, 0, number] = matches >= 0
+        first += len(prediction["labels"])
+    assert torch.equal(matching.correct, expected)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_steps_one_after_the_other_give_the_metrics(seed):
+    predictions, targets, ious = without_crowds(seed, "boxes")
+    metrics = detection_metrics(predictions, targets)
+    for label, ap in metrics.ap_per_class.items():
+        precisions = []
+        for threshold in IOU_THRESHOLDS.tolist():
+            scores, correct, truths = [], [], 0
+            for prediction, target, iou in zip(predictions, targets, ious):
+                mine, theirs = prediction["labels"] == label, target["labels"] == label
+                scores.append(prediction["scores"][mine])
+                matches = match_detections(iou[mine][:, theirs], scores[-1], threshold)
+                correct.append(matches >= 0)
+                truths += int(theirs.sum())
+            curve = precision_and_recall(torch.cat(scores), torch.cat(correct), truths)
+            precisions.append(average_precision(*curve))
+        assert_close(float(sum(precisions) / len(precisions)), ap)
+
+
+@pytest.mark.parametrize(
+    "size", [(1, 1), (3, 5), (8, 255), (51, 40), (60, 100), (480, 640)], ids=str
+)
+def test_pixels_are_counted_wherever_the_masks_lie_in_memory(size):
+    height, width = size
+    drawn = torch.rand(3, height + 1, width + 1, generator=torch.Generator().manual_seed(0)) < 0.7
+    contiguous = drawn[:, :-1, :-1].contiguous()
+    for masks in (
+        contiguous,
+        torch.ones_like(contiguous),
+        contiguous[1:],
+        contiguous[:0],
+        contiguous[:, 1:],
+        drawn[:, 1:, 1:],
+        contiguous.mT,
+        contiguous[:1].expand(4, -1, -1),
+    ):
+        assert torch.equal(_pixels(masks), masks.sum(dim=(1, 2)).double())
+
+
+# --- memory
+
+
+def crowded_image(detections, truths, seed=0, identical=False):
+    """A prediction and a target with many boxes of one class."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(count):
+        corner, size = torch.rand(2, count, 2, generator=generator)
+        corner, size = 1000 * corner * (not identical), 50 + 50 * size * (not identical)
+        return {
+            "boxes": torch.cat([corner, corner + size], dim=1),
+            "labels": torch.ones(count, dtype=torch.int64),
+        }
+
+    scores = torch.rand(detections, generator=generator)
+    return draw(detections) | {"scores": scores}, draw(truths)
+
+
+@pytest.mark.parametrize("identical", [False, True], ids=["random boxes", "identical boxes"])
+def test_ten_thousand_detections_of_five_thousand_objects_in_one_image(identical):
+    """As a table of all pairs this took 6.9 GB."""
+    prediction, target = crowded_image(10_000, 5_000, identical=identical)
+    metrics = []
+    peak = peak_bytes(lambda: metrics.append(detection_metrics([prediction], [target])), "cpu")
+    assert peak < 100e6
+    assert metrics[0].ar100 == 100 / 5_000 if identical else 0 < metrics[0].ar100 < 0.02
+
+
+def test_two_million_pairs_in_forty_images():
+    predictions, targets = zip(*(crowded_image(100, 500, seed) for seed in range(40)))
+    assert peak_bytes(lambda: detection_metrics(predictions, targets), "cpu") < 150e6
 
 
 # --- by hand
@@ -409,79 +443,6 @@ def test_on_any_device(device):
         assert str(detection_metrics(*moved, iou_type=iou_type)) == str(expected)
 
 
-# --- the pieces
-
-
-@settings(deadline=None)
-@given(st.integers(0, 10_000))
-def test_match_detections_equals_pycocotools(seed):
-    predictions, targets = random_images(seed, images=1, classes=1)
-    prediction, target = predictions[0], targets[0] | {"iscrowd": targets[0]["iscrowd"] & False}
-    prediction["labels"].fill_(1)
-    evaluation = coco([prediction], [target], "boxes")
-    if not evaluation.evalImgs or not len(evaluation.ious[0, 1]):
-        return
-    order = prediction["scores"].argsort(descending=True, stable=True)
-    iou = torch.zeros(len(order), len(target["labels"]), dtype=torch.float64)
-    iou[order] = torch.from_numpy(evaluation.ious[0, 1]).reshape(len(order), -1)
-    for threshold, expected in zip(
-        detection.IOU_THRESHOLDS.tolist(), evaluation.evalImgs[0]["dtMatches"]
-    ):
-        matches = match_detections(iou, prediction["scores"], threshold)
-        assert matches[order].tolist() == [int(number) - 1 for number in expected]
-
-
-def test_match_detections_by_hand():
-    iou = torch.tensor([[0.6, 0.7], [0.9, 0.8], [0.5, 0.0]])
-    assert match_detections(iou, torch.tensor([0.7, 0.9, 0.8])).tolist() == [1, 0, -1]
-    assert match_detections(iou, torch.tensor([0.7, 0.9, 0.8]), 0.75).tolist() == [-1, 0, -1]
-    assert match_detections(iou, torch.tensor([0.9, 0.8, 0.7])).tolist() == [1, 0, -1]
-    assert match_detections(iou[:, :0], torch.ones(3)).tolist() == [-1, -1, -1]
-    assert match_detections(iou[:0], torch.ones(0)).shape == (0,)
-
-
-def test_precision_recall_equals_scikit_learn():
-    generator = torch.Generator().manual_seed(0)
-    scores = torch.rand(50, generator=generator)
-    correct = torch.rand(50, generator=generator) < scores
-    precision, recall = precision_and_recall(scores, correct, int(correct.sum()))
-    expected = precision_recall_curve(correct, scores)
-    assert_close(precision.flip(0).numpy(), expected[0][:-1])
-    assert_close(recall.flip(0).numpy(), expected[1][:-1])
-
-
-def test_precision_recall_of_several_cases_and_without_the_ignored():
-    scores = torch.tensor([0.7, 0.9, 0.8])
-    correct = torch.tensor([[True, True, False], [True, False, False]])
-    ignored = torch.tensor([[False, False, True], [False, True, False]])
-    precision, recall = precision_and_recall(scores, correct, torch.tensor([2, 4]), ignored)
-    assert_close(precision, torch.tensor([[1, 1, 1], [0, 0, 0.5]]).double())
-    assert_close(recall, torch.tensor([[0.5, 0.5, 1], [0, 0, 0.25]]).double())
-    assert precision_and_recall(scores, correct[0], 0)[1].isnan().sum() == 0  # 1 / 0, 2 / 0
-
-
-def test_average_precision_by_hand():
-    curve = interpolate_precision(torch.tensor([0.0, 0.5, 2 / 3]), torch.tensor([0.0, 0.25, 0.5]))
-    assert_close(curve, torch.tensor([2 / 3] * 51 + [0.0] * 50))
-    nothing = torch.zeros(2, 0)
-    assert average_precision(nothing, nothing).tolist() == [0, 0]
-    assert average_precision(torch.ones(3), torch.tensor([0.3, 0.6, 1.0])).item() == 1
-
-
-def test_mask_iou_equals_pycocotools():
-    predictions, targets = (with_masks(images) for images in random_images(2))
-    for prediction, target in zip(predictions, targets):
-        encoded = [
-            [run_lengths.encode(np.asfortranarray(mask.numpy().astype(np.uint8))) for mask in masks]
-            for masks in (prediction["masks"], target["masks"])
-        ]
-        expected = run_lengths.iou(*encoded, [0] * len(encoded[1]))
-        iou = mask_iou(prediction["masks"], target["masks"])
-        assert_close(iou, torch.tensor(expected, dtype=torch.float64).reshape(iou.shape))
-    large = torch.ones(1, 300, 400, dtype=torch.bool)
-    assert mask_iou(large, large).item() == 1 and mask_iou(~large, ~large).item() == 0
-
-
 # --- messages
 
 found, truth = image([BOX, FAR], scores=[0.9, 0.8]), image([BOX, FAR])
@@ -568,51 +529,6 @@ BAD_CALLS = {
         ValueError,
         FIRST + '["masks"]',
         "[n, 4, 4], got [2, 4, 3]",
-    ),
-    "mask_iou": (
-        lambda: mask_iou(masks, masks[:, 1:]),
-        ValueError,
-        "masks2",
-        "[m, 4, 4], got [2, 3",
-    ),
-    "mask_iou, grey": (lambda: mask_iou(masks.float(), masks), TypeError, "masks1", "torch.bool"),
-    "iou": (lambda: match_detections(ones, ones), ValueError, "iou", "[d, g], got [2]"),
-    "iou, whole": (
-        lambda: match_detections(masks[0].long(), torch.ones(4)),
-        TypeError,
-        "iou",
-        "torch.int64",
-    ),
-    "scores": (
-        lambda: match_detections(torch.ones(3, 2), ones),
-        ValueError,
-        "scores",
-        "[3], got [2]",
-    ),
-    "threshold": (
-        lambda: match_detections(torch.ones(2, 2), ones, 50),
-        ValueError,
-        "threshold",
-        "got 50",
-    ),
-    "curve, scores": (
-        lambda: precision_and_recall(ones[:1], ones > 0, 1),
-        ValueError,
-        "scores",
-        "[2], got [1]",
-    ),
-    "curve, nan": (
-        lambda: precision_and_recall(ones * math.nan, ones > 0, 1),
-        ValueError,
-        "scores",
-        "finite numbers, got [nan, nan]",
-    ),
-    "recall": (lambda: average_precision(ones, ones[:1]), ValueError, "recall", "[2], got [1]"),
-    "precision": (
-        lambda: average_precision(ones > 0, ones),
-        TypeError,
-        "precision",
-        "got torch.bool",
     ),
 }
 

@@ -15,6 +15,7 @@ from torchmetrics.functional.detection import panoptic_quality as torchmetrics_q
 
 from course_utils.data.coco import write_panoptic
 from course_utils.metrics.panoptic import panoptic_counts, panoptic_quality
+from tools.bench_memory import peak_bytes
 
 law = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 THINGS, STUFF, CLASSES = (1, 2, 3), (4, 5), 6
@@ -216,6 +217,19 @@ def test_a_perfect_prediction_and_none_at_all():
     assert all(part == 0 for group in none[:3] for part in group)
 
 
+def test_ten_thousand_segments():
+    """As a table of all pairs this took 3.9 GB."""
+    number = torch.arange(10_000).reshape(100, 100)
+    truth = 1000 * (1 + number // 1000) + number % 1000
+    truth = truth.repeat_interleave(5, 0).repeat_interleave(5, 1)
+    predicted = truth.roll(1, dims=0)  # four of each five rows in common: IoU 4 / 6
+    counts = []
+    peak = peak_bytes(lambda: counts.append(panoptic_counts(predicted, truth, classes=11)), "cpu")
+    assert peak < 50e6
+    assert [int(count.sum()) for count in counts[0][1:]] == [10_000, 0, 0]
+    assert float(counts[0].iou.sum()) == pytest.approx(10_000 * 4 / 6)
+
+
 def test_devices_are_equal():
     for device in ["cpu"] + ["cuda"] * torch.cuda.is_available():
         predicted, truth = (part.to(device) for part in maps(2))
@@ -312,7 +326,7 @@ def test_messages(as_student):
     for predicted, truth, options, error, message in [
         (good[0], good, {}, ValueError, "predicted: expected shape [2, 3, 4], got [3, 4]"),
         (good, good[:1], {}, ValueError, "predicted: expected shape [1, 3, 4], got [2, 3, 4]"),
-        (good, good[0, 0], {}, ValueError, "truth: expected shape [h, w], got [4]"),
+        (good, good[0, 0], {}, ValueError, "truth: expected shape [..., h, w], got [4]"),
         (good, [[1001]], {}, TypeError, "truth: expected a torch.Tensor, got list"),
         (good, good.int(), {}, TypeError, "truth: expected torch.int64, got torch.int32"),
         (good.float(), good, {}, TypeError, "predicted: expected torch.int64, got torch.float32"),
@@ -337,7 +351,13 @@ def test_messages(as_student):
             ValueError,
             "truth: expected 1000 * class + k for classes 1 to 5, or 0, got -1",
         ),
-        (good, good, {"classes": 0}, ValueError, "classes: expected 1 or more, got 0"),
+        (
+            good,
+            good,
+            {"classes": 0},
+            ValueError,
+            "classes: expected a whole number of at least 1, got 0",
+        ),
         (
             good,
             good,
