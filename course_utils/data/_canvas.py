@@ -1,10 +1,10 @@
-"""Painting with signed distances: n small transparent pictures at once, one figure on each.
+"""Painting with signed distance functions: n small transparent images at once, one figure on each.
 
-A shape is a function that says how far each pixel centre is from its edge, below zero inside. So a
-shape's mask is `distance < 0`, and its smooth edge is the distance itself, cut off half a pixel either side.
+A shape is given by the signed distance of each pixel centre to its edge, negative inside. Its mask is
+`distance < 0`, and its anti-aliased coverage is the distance clamped to half a pixel on either side.
 
-Only +, -, *, /, square roots, minima and maxima touch the pixels: these are exact to the last bit wherever a
-pixel lies in a tensor, so that no mask depends on the batch, the number of threads or the device.
+Pixels are computed with +, -, *, /, square roots, minima and maxima only. These round identically at every
+position in a tensor, so that no mask depends on the batch, the number of threads or the device.
 """
 
 import torch
@@ -27,7 +27,7 @@ def palette(*colours: str, device: torch.device) -> Float[Tensor, "n 3"]:
 def direction(degrees: Number) -> Point:
     """The unit vector at this angle from straight down, outwards: 0 is (0, -1), 90 is (1, 0).
 
-    From tan(angle / 4) by a series and two doublings, because a library's sine may differ in its last bit.
+    Computed from a series for tan(angle / 4), because sines of different libraries differ in their last bit.
 
     >>> x, y = direction(torch.tensor(90.0))
     >>> round(float(x), 3), round(float(y), 3)
@@ -44,7 +44,7 @@ def direction(degrees: Number) -> Point:
 
 
 def move(point: Point, vector: Point, length: Number) -> Point:
-    """The point this far along the vector."""
+    """The point at this distance along the vector."""
     return point[0] + vector[0] * length, point[1] + vector[1] * length
 
 
@@ -53,13 +53,13 @@ def _plane(value: Number) -> Number:
 
 
 class Canvas:
-    """n transparent pictures that are painted on together; lengths are in figure units, from the foot, up.
+    """n transparent images that are painted together; lengths are in figure units, y points up from the foot.
 
     Args:
-        x: how far right of the figure's foot each column is (left, for a mirrored figure).
-        y: how far above the foot each row is, falling.
-        unit: pixels to a figure unit.
-        thinnest: the least radius of a limb, in pixels.
+        x: the position of each column to the right of the figure's foot (to the left if it is mirrored).
+        y: the height of each row above the foot, descending.
+        unit: pixels per figure unit.
+        thinnest: the smallest radius of a limb, in pixels.
     """
 
     def __init__(
@@ -72,11 +72,11 @@ class Canvas:
         self.x, self.y, self.unit = x[:, None, :], y[:, :, None], unit[:, None, None]
         self.thinnest = thinnest / self.unit
         pixels = y.shape[1], x.shape[1]
-        self.rgba = x.new_zeros(len(x), 4, *pixels)  # colours already multiplied by their cover
+        self.rgba = x.new_zeros(len(x), 4, *pixels)  # premultiplied alpha
         self.distance = x.new_full((len(x), *pixels), 1e4)  # to the nearest shape painted so far
 
     def above(self, height: float) -> "Canvas":
-        """The part of the canvas above this height, to paint a head faster; shapes must end well above it."""
+        """The canvas above this height, to paint a head faster; shapes must end well above it."""
         rows = int((self.y > height).any(dim=0).sum())
         part = Canvas.__new__(Canvas)
         part.x, part.y, part.unit, part.thinnest = (
@@ -99,7 +99,7 @@ class Canvas:
     def stroke(
         self, start: Point, end: Point, r_start: Number, r_end: Number
     ) -> Float[Tensor, "n h w"]:
-        """Distance to a line with round ends, as thick as `r_start` at one end and `r_end` at the other."""
+        """Distance to a line with round ends, of radius `r_start` at one end and `r_end` at the other."""
         x, y = self.x - _plane(start[0]), self.y - _plane(start[1])
         run, rise = _plane(end[0] - start[0]), _plane(end[1] - start[1])
         length = run * run + rise * rise + 1e-12
@@ -111,7 +111,7 @@ class Canvas:
     def limb(
         self, start: Point, end: Point, r_start: Number, r_end: Number
     ) -> Float[Tensor, "n h w"]:
-        """A stroke that stays thick enough to be seen in a small picture."""
+        """A stroke that stays thick enough to be visible in a small image."""
         thinnest = self.thinnest[:, 0, 0]
         return self.stroke(start, end, thinnest.clamp(min=r_start), thinnest.clamp(min=r_end))
 
@@ -139,7 +139,7 @@ class Canvas:
         return distance
 
     def shadow(self, centre: Point, rx: Number, ry: Number) -> None:
-        """A soft shadow on the ground, under everything painted later; it belongs to no figure."""
+        """A soft shadow on the ground, below everything painted later and not part of the figure's mask."""
         x, y = (self.x - _plane(centre[0])) / _plane(rx), (self.y - _plane(centre[1])) / _plane(ry)
         self.rgba[:, 3] = (1 - (x * x + y * y)).clamp_(0, 0.6).mul_(0.38)
 
@@ -151,13 +151,13 @@ class Canvas:
         only: Bool[Tensor, " n"] | None = None,
         opacity: float = 1.0,
     ) -> None:
-        """Lay a shape over what is there.
+        """Composite a shape over what has been painted.
 
         Args:
-            distance: the shape; `torch.maximum(shape, other)` keeps it within another shape.
-            colour: one for each figure.
-            only: the figures that have this shape; all when left out.
-            opacity: how much the shape covers.
+            distance: the shape; `torch.maximum(shape, other)` is the intersection of two shapes.
+            colour: one per figure.
+            only: the figures that have this shape; None for all.
+            opacity: 0 to 1.
         """
         if only is not None:
             distance = torch.where(only[:, None, None], distance, 1e4)
@@ -167,11 +167,7 @@ class Canvas:
         torch.minimum(self.distance, distance, out=self.distance)
 
     def finish(self, rim: float) -> None:
-        """Light from above and a darker rim, so that a figure stands out from others of its colour.
-
-        Args:
-            rim: the rim's width in pixels.
-        """
+        """Light the figures from above and darken a rim of this many pixels, so that they stand out."""
         edge = (self.distance * (self.unit / rim) + 1).clamp_(0, 1).mul_(0.30)
         light = self.y * 0.14 + 0.96
         self.rgba[:, :3].mul_((light - edge)[:, None])

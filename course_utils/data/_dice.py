@@ -1,4 +1,4 @@
-"""Random numbers that depend on nothing but their key, so that a scene is the same alone or in a batch."""
+"""Counter-based random numbers: each depends on its key only, so a scene is the same alone or in a batch."""
 
 import torch
 from jaxtyping import Float, Int64
@@ -8,16 +8,9 @@ WORD = 0xFFFFFFFF
 
 
 def fold(key: Int64[Tensor, "..."], number: Int64[Tensor, "..."] | int) -> Int64[Tensor, "..."]:
-    """A new 32-bit key from a key and a number, so that nearby numbers give unrelated keys.
+    """Hash a 32-bit key and a number (0 to 2**31 - 1) to a new 32-bit key; the two are broadcast.
 
-    Whole-number arithmetic only, so every device, batch and thread count agrees on every bit.
-
-    Args:
-        key: 0 to 2**32 - 1.
-        number: 0 to 2**31 - 1; broadcasts against `key`.
-
-    Returns:
-        Keys from 0 to 2**32 - 1.
+    Integer arithmetic only, so the result is the same on every device and in every batch.
 
     >>> fold(torch.tensor([0, 1]), 0).tolist()
     [3108667723, 3214059150]
@@ -29,11 +22,11 @@ def fold(key: Int64[Tensor, "..."], number: Int64[Tensor, "..."] | int) -> Int64
 
 
 class Dice:
-    """One die for each key: every throw gives each key its next number, whatever the other keys are.
+    """A random number generator per key: each call draws the next number of every key.
 
     Args:
-        keys: one key for each scene or figure.
-        throws: the most numbers that will be asked for.
+        keys: one key per scene or figure.
+        throws: the number of draws that are needed at most.
     """
 
     def __init__(self, keys: Int64[Tensor, " n"], throws: int = 64):
@@ -46,21 +39,21 @@ class Dice:
         return self.table[:, first : self.next]
 
     def uniform(self, low: float, high: float) -> Float[Tensor, " n"]:
-        """A number from low to high for each key."""
+        """A number from low to high per key."""
         return self.uniforms(low, high, 1)[:, 0]
 
     def uniforms(self, low: float, high: float, count: int) -> Float[Tensor, "n count"]:
-        """`count` numbers from low to high for each key."""
+        """`count` numbers from low to high per key."""
         return self._throw(count).float() * ((high - low) / 2**24) + low
 
     def chance(self, probability: float) -> Tensor:
-        """True with this probability, for each key."""
+        """True with this probability, per key."""
         return self.uniform(0.0, 1.0) < probability
 
     def pick(self, count: int) -> Int64[Tensor, " n"]:
-        """A whole number from 0 to count - 1 for each key."""
+        """A whole number from 0 to count - 1 per key."""
         return self.picks(count, 1)[:, 0]
 
     def picks(self, count: int, times: int) -> Int64[Tensor, "n times"]:
-        """`times` whole numbers from 0 to count - 1 for each key."""
+        """`times` whole numbers from 0 to count - 1 per key."""
         return (self._throw(times) * count) >> 24

@@ -1,8 +1,8 @@
 """How each figure is drawn: cats, dogs, cars, persons and two kinds of trees, shape by shape.
 
 Every function paints n figures of its kind at once, from the back to the front. Lengths are in figure units:
-1 is about the figure's height, or a car's length. The foot is at (0, 0), y is up. `dice` decides on the pose;
-`coat`, `paint`, `shirt` and `leaf` are rows of the tables below, whose names the captions use.
+1 is about the figure's height, or a car's length. The foot is at (0, 0) and y points up. `dice` draws
+the pose; `coat`, `paint`, `shirt` and `leaf` are rows of the tables below, whose names the captions use.
 """
 
 import torch
@@ -53,7 +53,7 @@ BRIGHT = ("d43c3c", "2f7fd0", "f0c030", "35a070")
 BLOSSOMS = ("4f9a48", "3f8a4c", "6aa83f", "58a06a", "d98a3a", "e9a9bd", "86ad3f")
 FIRS = ("2f6f53", "3c7d4f", "2a6460", "4b8558")
 
-# how far each figure reaches: to the side, above the foot, below it
+# the extent of each figure: to the side, above the foot, below it
 REACH = {
     "cat": (0.74, 1.10, 0.10),
     "dog": (0.82, 1.06, 0.10),
@@ -72,7 +72,7 @@ def _one(colour: str, like: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
 
 
 def draw_cat(canvas: Canvas, dice: Dice, coat: Int64[Tensor, " n"]) -> None:
-    """Cats that sit or walk, and look at us: pointed ears, a long tail, tabbies with stripes."""
+    """Cats that sit or walk and look at the camera: pointed ears, a long tail, tabbies with stripes."""
     fur, dark, pale = (_colours(CATS, column, coat) for column in (1, 2, 3))
     sits = dice.chance(0.5).float()
     inner, ink = _one("e9a3a0", fur), _one("22201f", fur)
@@ -288,7 +288,7 @@ def draw_person(
     """Persons from the front or slightly turned, drawn on a skeleton with bending limbs.
 
     Returns:
-        COCO's 17 points in figure units, and which of them the person's own head or hair hides.
+        COCO's 17 keypoints in figure units, and which of them the person's own head or hair occludes.
     """
     cloth = _colours(SHIRTS, 1, shirt)
     device = cloth.device
@@ -414,17 +414,17 @@ def draw_person(
         points += [arm[joint] for arm in arms]
     for joint in range(3):
         points += [leg[joint] for leg in legs]
-    places = torch.stack(
+    keypoints = torch.stack(
         [torch.stack(torch.broadcast_tensors(*point), dim=-1) for point in points], dim=1
     )
-    hidden = torch.zeros_like(places[..., 0], dtype=torch.bool)
+    hidden = torch.zeros_like(keypoints[..., 0], dtype=torch.bool)
     hidden[:, 3] = long_hair | (turn > 0.6)
     hidden[:, 4] = long_hair | (turn < -0.6)
-    return places, hidden
+    return keypoints, hidden
 
 
 def draw_tree(canvas: Canvas, dice: Dice, leaf: Int64[Tensor, " n"]) -> None:
-    """Broad trees: a trunk, and a crown of round clumps with light on their upper left."""
+    """Broad-leaved trees: a trunk, and a crown of round clumps that are lit from the upper left."""
     green = palette(*BLOSSOMS, device=leaf.device)[leaf]
     bark = palette("7a5638", "6b5343", "8d7a66", device=leaf.device)[dice.pick(3)]
     slim = dice.uniform(0.6, 1.0)

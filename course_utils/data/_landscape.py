@@ -1,6 +1,6 @@
-"""The ground that the scenes' figures stand on: sky, clouds, hills, a far wood, grass and water.
+"""The landscape that the figures of a scene stand in: sky, clouds, hills, a distant wood, grass and water.
 
-Lengths are in picture heights: y runs down from 0 to 1, x from 0 to the picture's width / height.
+Lengths are in image heights: y runs down from 0 to 1, x from 0 to the image's width / height.
 """
 
 from typing import NamedTuple
@@ -31,12 +31,12 @@ MEADOWS = (
     ("cfd084", "93a446"),
     ("a5c987", "6a9a52"),
 )
-FLOWERS = 26  # cells to a picture height, each with a flower or none
+FLOWERS = 26  # cells per image height; each has one flower or none
 WOODS = ("4f8a5b", "5d9467", "477a5f", "6f9a5a")
 
 
 class Landscape(NamedTuple):
-    """What a landscape is made of, one row for each scene."""
+    """The random parameters of b landscapes, one row per scene."""
 
     horizon: Float[Tensor, " b"]
     sky: Int64[Tensor, " b"]
@@ -53,15 +53,7 @@ class Landscape(NamedTuple):
 
 
 def lay_out_landscape(keys: Int64[Tensor, " b"], aspect: float) -> Landscape:
-    """Throw the dice for everything in a landscape.
-
-    Args:
-        keys: one for each scene.
-        aspect: width / height of the pictures.
-
-    Returns:
-        The numbers that the functions below draw from.
-    """
+    """Draw the random parameters of landscapes, one per key, for images with this width / height."""
     dice = Dice(keys, throws=256)
     wide = torch.tensor([aspect, 1.0, 1.0], device=keys.device)
 
@@ -95,15 +87,15 @@ def lay_out_landscape(keys: Int64[Tensor, " b"], aspect: float) -> Landscape:
 
 
 def water_distance(land: Landscape, x: Tensor, y: Tensor, aspect: float) -> Tensor:
-    """How far a point is from the water's edge, below zero in the water: a pond, a river, a lake or none.
+    """Signed distance of points to the water (a pond, a river, a lake or none), negative inside the water.
 
     Args:
         land: b landscapes.
-        x, y: points in picture heights, `[b, ...]` of one rank, broadcast against each other.
-        aspect: width / height of the pictures.
+        x, y: points in image heights, `[b, ...]`, of the same rank and broadcastable.
+        aspect: width / height of the images.
 
     Returns:
-        Roughly a distance in picture heights (vertical for pond and lake, horizontal for the river).
+        An approximate distance in image heights (vertical for pond and lake, horizontal for the river).
     """
     shape = (-1,) + (1,) * (x.ndim - 1)
     w = [number.reshape(shape) for number in land.water.unbind(dim=1)]
@@ -152,38 +144,38 @@ def water_distance(land: Landscape, x: Tensor, y: Tensor, aspect: float) -> Tens
 def noise(
     keys: Int64[Tensor, " b"], rows: int, columns: int, size: tuple[int, int]
 ) -> Float[Tensor, "b h w"]:
-    """Smooth noise from -1 to 1: random numbers on a grid of rows to a picture height, blended between.
+    """Value noise from -1 to 1: random numbers on a grid, interpolated bilinearly.
 
     Args:
-        keys: one for each scene.
-        rows: grid rows to a picture height.
-        columns: grid columns to a picture height.
+        keys: one per scene.
+        rows: grid rows per image height.
+        columns: grid columns per image height.
         size: (height, width) in pixels.
-
-    Returns:
-        The noise, one picture for each key.
     """
     height, width = size
 
-    def steps(cells: int, count: int) -> tuple[Tensor, Tensor]:
-        place = (torch.arange(count, device=keys.device) + 0.5) * (cells / height)
-        return place.long(), place - place.floor()
+    def cell_and_offset(cells: int, count: int) -> tuple[Tensor, Tensor]:
+        position = (torch.arange(count, device=keys.device) + 0.5) * (cells / height)
+        return position.long(), position - position.floor()
 
-    (row, row_part), (column, column_part) = steps(rows, height), steps(columns, width)
+    row, row_offset = cell_and_offset(rows, height)
+    column, column_offset = cell_and_offset(columns, width)
     grid = torch.arange(rows + 1, device=keys.device)[:, None] * 4096 + torch.arange(
         int(column[-1]) + 2, device=keys.device
     )
     values = (fold(keys[:, None, None], grid) >> 8).float() * 2**-23 - 1
     upper = values.index_select(1, row)
-    lines = upper + (values.index_select(1, row + 1) - upper) * row_part[:, None]  # [b, h, columns]
+    lines = (
+        upper + (values.index_select(1, row + 1) - upper) * row_offset[:, None]
+    )  # [b, h, columns]
     left = lines.index_select(2, column)
-    return left + (lines.index_select(2, column + 1) - left) * column_part
+    return left + (lines.index_select(2, column + 1) - left) * column_offset
 
 
 def _flowers(
     land: Landscape, size: tuple[int, int]
 ) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b 3 1 1"]]:
-    """How far each pixel is from the flower of its cell, below zero inside, and the flowers' colour."""
+    """Each pixel's signed distance to the flower of its cell, negative inside, and the flowers' colour."""
     height, width = size
     key = fold(land.noise_key, 3)
     row = (torch.arange(height, device=key.device) + 0.5) * (FLOWERS / height)
@@ -191,9 +183,9 @@ def _flowers(
     cells = torch.arange(FLOWERS, device=key.device)[:, None] * 4096 + torch.arange(
         int(column[-1]) + 1, device=key.device
     )
-    throw = fold(key[:, None, None], cells)
-    many = 10 * (key & 3)[:, None, None]  # of 256 cells have a flower
-    parts = ((throw & 255) < many, (throw >> 8) & 255, (throw >> 16) & 255)
+    bits = fold(key[:, None, None], cells)
+    many = 10 * (key & 3)[:, None, None]  # of 256 cells that have a flower
+    parts = ((bits & 255) < many, (bits >> 8) & 255, (bits >> 16) & 255)
     blooms, across, down = (
         part.float().index_select(1, row.long()).index_select(2, column.long()) for part in parts
     )
@@ -206,15 +198,7 @@ def _flowers(
 def paint_landscape(
     land: Landscape, size: tuple[int, int]
 ) -> tuple[Float[Tensor, "b 3 h w"], Int64[Tensor, "b h w"]]:
-    """The landscapes as pictures, and the class of each pixel.
-
-    Args:
-        land: b landscapes.
-        size: (height, width) in pixels.
-
-    Returns:
-        Colours in 0..1 and classes (sky, grass, water, tree).
-    """
+    """Paint b landscapes: images of this (height, width) in pixels, and the class of each pixel."""
     height, width = size
     device = land.horizon.device
     x = ((torch.arange(width, device=device) + 0.5) / height)[None, None, :]
@@ -232,18 +216,18 @@ def paint_landscape(
     def cover(distance: Tensor) -> Tensor:
         return (0.5 - distance * height).clamp_(0, 1)[:, None]
 
-    def over(picture: Tensor, colour: Tensor, alpha: Tensor) -> Tensor:
-        return picture.add_((colour - picture).mul_(alpha))
+    def over(image: Tensor, colour: Tensor, alpha: Tensor) -> Tensor:
+        return image.add_((colour - image).mul_(alpha))
 
     # the sky: brighter towards the horizon and around the sun
     down = (y / horizon).clamp(max=1)[:, None]
-    picture = (top + (low - top) * down).repeat(1, 1, 1, width)
+    image = (top + (low - top) * down).repeat(1, 1, 1, width)
     sun_x, sun_y = x - land.sun[:, 0, None, None], y - land.sun[:, 1, None, None]
     from_sun = sun_x * sun_x + sun_y * sun_y
     warm = palette("fff3cf", device=device)[..., None, None]
-    over(picture, warm, (0.55 / (1 + from_sun * 60))[:, None])
+    over(image, warm, (0.55 / (1 + from_sun * 60))[:, None])
     over(
-        picture,
+        image,
         palette("fffbe6", device=device)[..., None, None],
         ((0.0021 - from_sun) * 900).clamp_(0, 1)[:, None],
     )
@@ -257,7 +241,7 @@ def paint_landscape(
             distance = dx * dx + dy * dy
             shape = distance if shape is None else torch.minimum(shape, distance)
         shape = torch.maximum((shape - 1) * 0.03, y - cy - 0.012)
-        over(picture, white, (0.5 - shape * 60).clamp_(0, 1)[:, None] * 0.8)
+        over(image, white, (0.5 - shape * 60).clamp_(0, 1)[:, None] * 0.8)
 
     # two ranges of hills, the far one paler; a wood at their feet; then the meadow with its grain
     classes = torch.full((len(horizon), height, width), SKY, device=device)
@@ -269,7 +253,7 @@ def paint_landscape(
             centre, tall, broad = bump.T[:, :, None, None]
             off = (x - centre) / broad
             ridge = ridge - tall * flat / (1 + off * off)
-        over(picture, (far + (low - far) * haze) * (1 + patches[:, None]), cover(ridge - y))
+        over(image, (far + (low - far) * haze) * (1 + patches[:, None]), cover(ridge - y))
         classes.masked_fill_(ridge < y, GRASS)
     crowns = land.crowns.permute(2, 1, 0)[..., None, None]
     crown_x, crown_y, radius = crowns  # [crowns, b, 1, 1] each
@@ -277,7 +261,7 @@ def paint_landscape(
     wood_top = horizon - torch.where(rise > 0, crown_y + rise * 1.2, rise).amax(dim=0)
     wood = palette(*WOODS, device=device)[land.wood][..., None, None]
     leaves = (wood + (low - wood) * 0.25) * (1 + 1.5 * blades + (wood_top - y + 0.02))[:, None]
-    over(picture, leaves, cover(wood_top - y))
+    over(image, leaves, cover(wood_top - y))
     classes.masked_fill_(wood_top < y, TREE)
     down = ((y - horizon) / (1 - horizon)).clamp_(min=0)
     meadow = (far + (near - far) * down.sqrt()[:, None]) * (
@@ -289,15 +273,15 @@ def paint_landscape(
         petals,
         ((flower * (-45 * height / 64)).clamp_(0, 1) * (0.25 + down).clamp_(max=0.9))[:, None],
     )
-    over(picture, meadow, cover(horizon - y))
+    over(image, meadow, cover(horizon - y))
     classes.masked_fill_(horizon < y, GRASS)
 
     # water mirrors the sky upside down, with lighter ripples, inside a sandy bank
     water = water_distance(land, x, y, width / height)
     sand = (near + (palette("e2d3a0", device=device)[..., None, None] - near) * 0.65).expand_as(
-        picture
+        image
     )
-    over(picture, sand, cover(water - 0.010 * (0.4 + down)))
+    over(image, sand, cover(water - 0.010 * (0.4 + down)))
     ripples = noise(fold(land.noise_key, 2), 50, 7, size)
     mirror = low + (top - low) * (0.35 + 0.65 * down)[:, None]
     mirror = (
@@ -306,6 +290,17 @@ def paint_landscape(
         + (ripples - 0.35).clamp_(min=0)[:, None] * 0.30
     )
     mirror = mirror - (0.10 * (1 + water * 60).clamp_(0, 1))[:, None]
-    over(picture, mirror, cover(water))
+    over(image, mirror, cover(water))
     classes.masked_fill_(water < 0, WATER)
-    return picture, classes
+    return image, classes
+
+
+def apply_light(
+    images: Float[Tensor, "b 3 h w"], land: Landscape, keys: Int64[Tensor, " b"]
+) -> Float[Tensor, "b 3 h w"]:
+    """Multiply by the colour of the light, vary the brightness between scenes, and add a little noise."""
+    light = torch.stack([palette(*sky, device=keys.device) for sky in SKIES])[land.sky, 2]
+    brightness = Dice(fold(keys, 4), throws=1).uniform(0.94, 1.07)
+    grain = noise(fold(keys, 5), 48, 48, tuple(images.shape[2:])) * 0.012
+    lit = images * (light * brightness[:, None])[..., None, None]
+    return lit.add_(grain[:, None]).clamp_(0, 1)

@@ -1,10 +1,10 @@
 """ADE20K with the 150 classes of its scene parsing benchmark: rooms, streets, landscapes.
 
     images/training/ADE_train_00000001.jpg           the photo
-    annotations/training/ADE_train_00000001.png      1 to 150, or 0 where nobody knows
+    annotations/training/ADE_train_00000001.png      the class of each pixel, 1 to 150, or 0 if unlabelled
     objectInfo150.txt                                the names of the classes
 
-The benchmark does not tell objects apart, so that all its classes are read as stuff.
+The benchmark does not separate the objects of a class, so all its classes are read as stuff.
 """
 
 from functools import partial
@@ -17,14 +17,14 @@ from torch import Tensor
 
 from course_utils.core import VOID
 from course_utils.data.pictures import (
-    MOST_CLASSES,
+    MAX_CLASSES,
     Pictures,
-    check_present,
+    check_files,
     check_same_size,
-    complete,
-    member,
-    open_image,
-    open_pixels,
+    make_sample,
+    path_inside,
+    read_image,
+    read_pixels,
 )
 from course_utils.data.sample import Sample
 
@@ -50,25 +50,20 @@ def read(folder: Path | str, split: str = "training") -> Pictures:
     """Open a folder in the layout of the scene parsing benchmark.
 
     Args:
-        folder: the one that holds `images` and `annotations`, for example `ADEChallengeData2016`.
+        folder: the folder that holds `images` and `annotations`, for example `ADEChallengeData2016`.
         split: "training" or "validation".
 
     Returns:
-        The photos by number, in the order of their names.
-
-    Raises:
-        FileNotFoundError: there is no photo in the split, or one has no label map.
-        ValueError: `objectInfo150.txt` is there but cut off; later, when a picture is asked for: a file is
-            broken, sizes differ, or a label is unknown.
+        The photos in the order of their names.
 
     Source: Zhou et al., Scene Parsing through ADE20K Dataset, CVPR 2017.
     """
     folder = Path(folder)
-    root = member(folder, f"images/{split}")
+    root = path_inside(folder, f"images/{split}")
     names = [f"{split}/{photo.stem}" for photo in sorted(root.glob("*.jpg"))]
     if not names:
         raise FileNotFoundError(f"folder: expected photos such as {root}/*.jpg, found none")
-    check_present("label map", (_label_map(folder, name) for name in names))
+    check_files("label map", (_label_map(folder, name) for name in names))
     listed = folder / "objectInfo150.txt"
     class_names = read_class_names(listed) if listed.is_file() else CLASS_NAMES
     stuff = tuple(range(1, len(class_names)))
@@ -78,27 +73,23 @@ def read(folder: Path | str, split: str = "training") -> Pictures:
 
 
 def read_class_names(path: Path | str) -> tuple[str, ...]:
-    """The names of the classes in `objectInfo150.txt`, of several the first.
+    """The class names in `objectInfo150.txt`; of several synonyms the first.
 
     Args:
-        path: a line of headings, then a line a class in five columns with tabs between: its number first, its
+        path: a header, then one line per class with five columns separated by tabs: its number first, its
             names last.
 
     Returns:
         "background", then the names.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a line has no name, or the numbers are not 1, 2, 3, ...
     """
     path = Path(path)
-    check_present("list of classes", [path])
+    check_files("list of classes", [path])
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[1:]
     rows = [line.split("\t") for line in lines if line.strip()]
     names = [row[-1].split(",")[0].strip() for row in rows if len(row) == 5]
     numbers = [row[0].strip() for row in rows]
     in_order = numbers == [str(number) for number in range(1, len(rows) + 1)]
-    if not 0 < len(names) == len(rows) <= MOST_CLASSES or not in_order or "" in names:
+    if not 0 < len(names) == len(rows) <= MAX_CLASSES or not in_order or "" in names:
         raise ValueError(
             f"folder: expected a line for each class in {path}, numbered from 1, with its name last"
         )
@@ -106,14 +97,14 @@ def read_class_names(path: Path | str) -> tuple[str, ...]:
 
 
 def _label_map(folder: Path, name: str) -> Path:
-    return member(folder, f"annotations/{name}.png")
+    return path_inside(folder, f"annotations/{name}.png")
 
 
 def _read_pair(
     folder: Path, class_names: tuple[str, ...], name: str
 ) -> tuple[Float[Tensor, "3 h w"], Int64[Tensor, "h w"]]:
-    image, path = open_image(member(folder, f"images/{name}.jpg")), _label_map(folder, name)
-    numbers = torch.from_numpy(open_pixels(path).astype(np.int64))
+    image, path = read_image(path_inside(folder, f"images/{name}.jpg")), _label_map(folder, name)
+    numbers = torch.from_numpy(read_pixels(path).astype(np.int64))
     check_same_size(path, numbers.shape, image)
     if numbers.max() >= len(class_names):
         raise ValueError(
@@ -124,7 +115,7 @@ def _read_pair(
 
 def _read_sample(folder: Path, class_names: tuple[str, ...], name: str) -> Sample:
     image, semantic = _read_pair(folder, class_names, name)
-    nothing = torch.zeros((0, *semantic.shape), dtype=torch.bool)
+    masks = torch.zeros((0, *semantic.shape), dtype=torch.bool)
     labels = torch.zeros(0, dtype=torch.int64)
     stuff = tuple(range(1, len(class_names)))
-    return complete(image, nothing, labels, semantic, class_names, stuff)
+    return make_sample(image, masks, labels, semantic, class_names, stuff)

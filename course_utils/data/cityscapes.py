@@ -1,11 +1,11 @@
-"""Cityscapes: streets seen from a car, every pixel labelled.
+"""Cityscapes: street scenes recorded from a car, every pixel labelled.
 
     leftImg8bit/train/aachen/aachen_000000_000019_leftImg8bit.png          the photo
     gtFine/train/aachen/aachen_000000_000019_gtFine_labelIds.png           34 labels
     gtFine/train/aachen/aachen_000000_000019_gtFine_instanceIds.png        1000 * label + k for objects
 
-Of the 34 labels the benchmark counts 19, numbered anew from 0 to 18 as "train ids", and ignores the rest. In
-this course 0 is always background, so **a class's number here is its train id plus 1** and what is ignored is
+The benchmark evaluates 19 of the 34 labels, with the "train ids" 0 to 18, and ignores the rest. In this
+course 0 is always background, so **a class's number here is its train id plus 1**, and ignored pixels are
 255; `train_ids` gives the benchmark's own numbers.
 """
 
@@ -21,12 +21,12 @@ from torch import Tensor
 from course_utils.core import VOID
 from course_utils.data.pictures import (
     Pictures,
-    check_present,
+    check_files,
     check_same_size,
-    complete,
-    member,
-    open_image,
-    open_pixels,
+    make_sample,
+    path_inside,
+    read_image,
+    read_pixels,
 )
 from course_utils.data.sample import Sample
 
@@ -35,17 +35,17 @@ class Label(NamedTuple):
     """One of the 34 labels.
 
     Attributes:
-        name: what it is called.
-        number: its number in `labelIds.png`, its place in `LABELS`.
-        train_id: 0 to 18, or 255 where the benchmark ignores it.
-        countable: whether its objects are told apart.
+        name: the name of the class.
+        number: its id in `labelIds.png`, which is its index in `LABELS`.
+        train_id: 0 to 18, or 255 if the benchmark ignores it.
+        has_instances: whether its objects are annotated one by one.
         colour: RGB from 0 to 255, as in the figures of the paper.
     """
 
     name: str
     number: int
     train_id: int
-    countable: bool
+    has_instances: bool
     colour: tuple[int, int, int]
 
 
@@ -85,10 +85,10 @@ LABELS = (
     Label("motorcycle", 32, 17, True, (0, 0, 230)),
     Label("bicycle", 33, 18, True, (119, 11, 32)),
 )
-COUNTED = tuple(label for label in LABELS if label.train_id != VOID)
-CLASS_NAMES = ("background", *(label.name for label in COUNTED))
-COLOURS = ((0, 0, 0), *(label.colour for label in COUNTED))
-STUFF = tuple(label.train_id + 1 for label in COUNTED if not label.countable)
+EVALUATED = tuple(label for label in LABELS if label.train_id != VOID)
+CLASS_NAMES = ("background", *(label.name for label in EVALUATED))
+COLOURS = ((0, 0, 0), *(label.colour for label in EVALUATED))
+STUFF = tuple(label.train_id + 1 for label in EVALUATED if not label.has_instances)
 
 
 def train_ids(label_ids: Int64[Tensor, "h w"]) -> Int64[Tensor, "h w"]:
@@ -99,9 +99,6 @@ def train_ids(label_ids: Int64[Tensor, "h w"]) -> Int64[Tensor, "h w"]:
 
     Returns:
         0 to 18, or 255 where the benchmark ignores the label.
-
-    Raises:
-        ValueError: a label outside 0..33.
 
     Source: the table in Cordts et al., The Cityscapes Dataset, CVPR 2016.
 
@@ -120,54 +117,49 @@ def train_ids(label_ids: Int64[Tensor, "h w"]) -> Int64[Tensor, "h w"]:
 def read(folder: Path | str, split: str = "train") -> Pictures:
     """Open a folder in Cityscapes' layout, with the fine annotations.
 
-    Regions of many objects that nobody told apart ("cargroup") have their class in the label map, but are no
-    object, and void in the panoptic map.
+    Groups of objects that were not annotated one by one ("cargroup") have their class in the semantic map,
+    but are not objects, and are void in the panoptic map.
 
     Args:
-        folder: the one that holds `leftImg8bit` and `gtFine`.
-        split: "train", "val" or "test" (whose labels are kept secret: all void).
+        folder: the folder that holds `leftImg8bit` and `gtFine`.
+        split: "train", "val" or "test" (whose labels are not published: all void).
 
     Returns:
-        The photos by number, city by city. `sample` needs the files that end in `instanceIds.png`.
-
-    Raises:
-        FileNotFoundError: there is no photo in the split, or one has no label map.
-        ValueError: later, when a picture is asked for: a file is broken, sizes differ, a label is unknown, or
-            the objects disagree with the labels.
+        The photos, sorted by city. `sample` needs the files that end in `instanceIds.png`.
 
     Source: Cordts et al., The Cityscapes Dataset for Semantic Urban Scene Understanding, CVPR 2016.
     """
     folder, ending = Path(folder), "_leftImg8bit.png"
-    root = member(folder, f"leftImg8bit/{split}")
+    root = path_inside(folder, f"leftImg8bit/{split}")
     photos = sorted(root.glob(f"*/*{ending}"))
     if not photos:
         raise FileNotFoundError(
             f"folder: expected photos such as {root}/city/*{ending}, found none"
         )
     names = [f"{split}/{photo.parent.name}/{photo.name.removesuffix(ending)}" for photo in photos]
-    check_present("label map", (_annotation(folder, name, "labelIds") for name in names))
+    check_files("label map", (_annotation(folder, name, "labelIds") for name in names))
     return Pictures(
         names, CLASS_NAMES, STUFF, partial(_read_pair, folder), partial(_read_sample, folder)
     )
 
 
 def _annotation(folder: Path, name: str, kind: str) -> Path:
-    return member(folder, f"gtFine/{name}_gtFine_{kind}.png")
+    return path_inside(folder, f"gtFine/{name}_gtFine_{kind}.png")
 
 
 def _read_labels(
     folder: Path, name: str
 ) -> tuple[Float[Tensor, "3 h w"], Int64[Tensor, "h w"], Int64[Tensor, "h w"]]:
-    """The photo, its label ids and its classes."""
-    image = open_image(member(folder, f"leftImg8bit/{name}_leftImg8bit.png"))
+    """The photo, its label ids and its semantic map."""
+    image = read_image(path_inside(folder, f"leftImg8bit/{name}_leftImg8bit.png"))
     path = _annotation(folder, name, "labelIds")
-    label_ids = torch.from_numpy(open_pixels(path).astype(np.int64))
+    label_ids = torch.from_numpy(read_pixels(path).astype(np.int64))
     check_same_size(path, label_ids.shape, image)
     try:
-        counted = train_ids(label_ids)
+        classes = train_ids(label_ids)
     except ValueError as error:
         raise ValueError(f"folder: {path} has an unknown label ({error})") from error
-    return image, label_ids, torch.where(counted == VOID, VOID, counted + 1)
+    return image, label_ids, torch.where(classes == VOID, VOID, classes + 1)
 
 
 def _read_pair(folder: Path, name: str) -> tuple[Float[Tensor, "3 h w"], Int64[Tensor, "h w"]]:
@@ -178,16 +170,16 @@ def _read_pair(folder: Path, name: str) -> tuple[Float[Tensor, "3 h w"], Int64[T
 def _read_sample(folder: Path, name: str) -> Sample:
     image, label_ids, semantic = _read_labels(folder, name)
     path = _annotation(folder, name, "instanceIds")
-    owner = torch.from_numpy(open_pixels(path).astype(np.int64))
-    check_same_size(path, owner.shape, image)
-    differing = torch.where(owner < 1000, owner, owner // 1000) != label_ids
+    instance_ids = torch.from_numpy(read_pixels(path).astype(np.int64))
+    check_same_size(path, instance_ids.shape, image)
+    differing = torch.where(instance_ids < 1000, instance_ids, instance_ids // 1000) != label_ids
     if differing.any():
         raise ValueError(
             f"folder: expected {path} to agree with its labelIds.png, "
             f"but {int(differing.sum())} pixels differ"
         )
-    numbers = owner[semantic != VOID].unique()
+    numbers = instance_ids[semantic != VOID].unique()
     numbers = numbers[numbers >= 1000]
-    masks = owner == numbers[:, None, None]
+    masks = instance_ids == numbers[:, None, None]
     labels = torch.tensor([label.train_id for label in LABELS])[numbers // 1000] + 1
-    return complete(image, masks, labels, semantic, CLASS_NAMES, STUFF)
+    return make_sample(image, masks, labels, semantic, CLASS_NAMES, STUFF)

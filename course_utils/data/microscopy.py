@@ -1,7 +1,7 @@
-"""Cell nuclei under a microscope: one picture, and how to learn from so little.
+"""Cell nuclei under a microscope: how to train a network on a single image.
 
-The habits are those of the U-Net paper: bend the picture another way each time, and weigh the narrow gaps
-between nuclei so heavily that the network learns to leave them open.
+As in the U-Net paper: elastic deformations as data augmentation, and a loss that gives the narrow gaps
+between nuclei so much weight that the network learns to keep touching nuclei separate.
 """
 
 import random
@@ -20,7 +20,7 @@ from course_utils.data.photos import photo
 from course_utils.ops.upsample import bicubic
 
 CLASS_NAMES = ("medium", "nucleus")
-LAST_TRAINING_COLUMN = 384  # of 512: three quarters to learn from, the rest to be judged by
+LAST_TRAINING_COLUMN = 384  # of 512: three quarters for training, the rest is held out
 
 WeightedBatch = tuple[
     Float[Tensor, "b 3 h w"], Int64[Tensor, "b h w"], Float[Tensor, "b h w"]
@@ -28,10 +28,10 @@ WeightedBatch = tuple[
 
 
 class Micrograph(NamedTuple):
-    """A microscope's picture and its nuclei.
+    """A microscope image and its nuclei.
 
     Attributes:
-        image: grey, three times the same; the square root of the brightness, so that dim nuclei show.
+        image: the square root of the brightness, so that dim nuclei are visible; three equal channels.
         instances: 0 for medium, and a number from 1 for each nucleus.
     """
 
@@ -40,17 +40,14 @@ class Micrograph(NamedTuple):
 
 
 def nuclei() -> tuple[Micrograph, Micrograph]:
-    """The picture in two parts: the left three quarters to learn from, the rest to be judged by.
+    """The image in two parts: the left three quarters for training, the rest held out for evaluation.
 
-    Cells send out photons one by one, so a bright pixel is noisier than a dim one, by the square root of its
-    brightness. The square root of the counts has the same noise everywhere.
+    A microscope counts photons, and the noise of a count grows with the square root of its mean. The square
+    root of the counts therefore has the same amount of noise everywhere.
 
     Returns:
-        The part to learn from, 512 x 384, and the part to be judged by, 512 x 128. Whom to thank for the
-        picture stands in `photo("nuclei").credit`.
-
-    Raises:
-        ModuleNotFoundError: the package that carries the picture is not installed.
+        The part for training, 512 x 384, and the part held out, 512 x 128. `photo("nuclei").credit` names the
+        source of the image.
 
     >>> [(tuple(part.instances.shape), len(part.instances.unique()) - 1) for part in nuclei()]
     [((512, 384), 102), ((512, 128), 30)]
@@ -59,11 +56,11 @@ def nuclei() -> tuple[Micrograph, Micrograph]:
     instances = torch.zeros_like(sample.semantic)
     for number, mask in enumerate(sample.masks, start=1):
         instances[mask] = number
-    parts = slice(0, LAST_TRAINING_COLUMN), slice(LAST_TRAINING_COLUMN, None)
-    learn, judge = (
-        Micrograph(sample.image[..., columns].sqrt(), instances[:, columns]) for columns in parts
+    columns = slice(0, LAST_TRAINING_COLUMN), slice(LAST_TRAINING_COLUMN, None)
+    train, held_out = (
+        Micrograph(sample.image[..., part].sqrt(), instances[:, part]) for part in columns
     )
-    return learn, judge
+    return train, held_out
 
 
 def elastic_deformation(
@@ -74,26 +71,21 @@ def elastic_deformation(
     points: int = 3,
     deviation: int | float = 10.0,
 ) -> tuple[Float[Tensor, "c h w"], Int64[Tensor, "h w"]]:
-    """Bend a picture and its labels as a microscope's slide might have bent the tissue.
+    """Deform an image and its labels smoothly, as the tissue on a slide might be deformed.
 
     Each point of a coarse grid gets a random displacement, and bicubic interpolation makes a smooth field of
-    them. Every pixel then looks up what lies at its displaced place: the image between the pixels (bilinear),
-    the labels at the nearest one, because there is no class between two classes. Whoever looks beyond the
-    border sees the picture mirrored there.
+    them. The result samples the input at the displaced positions: the image bilinearly, the labels at the
+    nearest pixel, because there is no class between two classes. Beyond the border, the input is reflected.
 
     Args:
-        image: of any number of channels.
-        labels: a whole number for each pixel.
-        seed: which displacement.
-        points: the grid has so many points in each direction, 2 or more.
-        deviation: standard deviation of the displacements, across and down, in pixels.
+        image: any number of channels.
+        labels: a class or instance number for each pixel.
+        seed: of the random displacements.
+        points: the grid has this number of points in each direction, 2 or more.
+        deviation: the standard deviation of horizontal and vertical displacements, in pixels.
 
     Returns:
         Image and labels, of the same sizes.
-
-    Raises:
-        TypeError: the image has no floating-point numbers.
-        ValueError: sizes that do not agree, fewer than 2 points, or a deviation below 0.
 
     Source: Ronneberger et al., "U-Net", 2015, section 3.1: 3 x 3 points, 10 pixels.
 
@@ -111,24 +103,24 @@ def elastic_deformation(
     size = tuple(labels.shape)
     x, y = displacement_field(size, seed=seed, points=points, deviation=deviation).to(image)
     rows, columns = (torch.arange(n, device=image.device) + 0.5 for n in size)
-    place = torch.stack([(columns + x) / size[1], (rows[:, None] + y) / size[0]], dim=2)
-    options = {"grid": 2 * place[None] - 1, "padding_mode": "reflection", "align_corners": False}
-    bent = F.grid_sample(image[None], mode="bilinear", **options)[0]
-    same = F.grid_sample(labels[None, None].to(image), mode="nearest", **options)[0, 0]
-    return bent, same.round().long()
+    source = torch.stack([(columns + x) / size[1], (rows[:, None] + y) / size[0]], dim=2)
+    options = {"grid": 2 * source[None] - 1, "padding_mode": "reflection", "align_corners": False}
+    deformed = F.grid_sample(image[None], mode="bilinear", **options)[0]
+    moved = F.grid_sample(labels[None, None].to(image), mode="nearest", **options)[0, 0]
+    return deformed, moved.round().long()
 
 
 def displacement_field(
     size: tuple[int, int], *, seed: int, points: int = 3, deviation: int | float = 10.0
 ) -> Float[Tensor, "2 h w"]:
-    """How far each pixel looks away: random at a coarse grid of points, smooth in between.
+    """A smooth random displacement for each pixel: random on a coarse grid, bicubic interpolation in between.
 
     Args:
         size: (height, width).
         seed, points, deviation: as in `elastic_deformation`.
 
     Returns:
-        Displacements across and down, in pixels.
+        Horizontal and vertical displacements, in pixels.
     """
     generator = torch.Generator().manual_seed(seed)
     coarse = deviation * torch.randn(1, 2, points, points, generator=generator)
@@ -136,15 +128,15 @@ def displacement_field(
 
 
 def open_gaps(instances: Int64[Tensor, "h w"]) -> Int64[Tensor, "h w"]:
-    """Give up the pixels where two nuclei touch, so that medium runs between them.
+    """Set the pixels where two nuclei touch to medium, so that there is a gap between them.
 
-    A map of nucleus and medium cannot tell two touching nuclei from one large one. With a gap it can.
+    In a semantic map, two touching nuclei are one connected component. With a gap they are two.
 
     Args:
         instances: 0 for medium, and a number for each nucleus.
 
     Returns:
-        The same with 0 wherever one of a pixel's eight neighbours belongs to another nucleus.
+        The instances, with 0 wherever one of a pixel's eight neighbours belongs to another nucleus.
 
     >>> open_gaps(torch.tensor([[0, 1, 1, 1, 2, 2, 2, 0]]))
     tensor([[0, 1, 1, 0, 0, 2, 2, 0]])
@@ -164,25 +156,19 @@ def border_weights(
     sigma: int | float = 5.0,
     class_weights: tuple[int | float, int | float] = (1.0, 1.0),
 ) -> Float[Tensor, "h w"]:
-    """How much each pixel counts in the loss: a number for its class, and much more in a gap between nuclei.
+    """The weight of each pixel in the loss: that of its class, and much more in a gap between two nuclei.
 
     w = w_c + w0 exp(-(d1 + d2)^2 / (2 sigma^2)) where d1 and d2 are a pixel's distances to the nearest
-    nucleus and to the second nearest. Only in a narrow gap are both small. Nuclei themselves get w_c alone.
+    nucleus and to the second nearest. Both are small only in a narrow gap. Pixels of nuclei get w_c alone.
 
     Args:
         instances: 0 for medium, and a number for each nucleus.
-        w0: the height of the weights in a gap.
-        sigma: how wide a gap may be to be weighted, in pixels.
-        class_weights: w_c of medium and of nucleus, to make up for a class that is rare.
+        w0: the largest weight that a gap can add.
+        sigma: the scale of the distances, in pixels; the larger, the wider the gaps that get weight.
+        class_weights: w_c of medium and of nucleus, to balance the class frequencies.
 
-    Returns:
-        A weight for each pixel.
-
-    Raises:
-        ValueError: another shape, `w0` below 0, or `sigma` not above 0.
-
-    Source: Ronneberger et al., "U-Net", 2015, equation 2. Distances beyond 6 sigma count as infinite, which
-    changes a weight by less than w0 / 10^7.
+    Source: Ronneberger et al., "U-Net", 2015, equation 2. Distances beyond 6 sigma are treated as
+    infinite, which changes a weight by less than w0 / 10^7.
 
     >>> border_weights(torch.tensor([[1, 0, 0, 2]]))
     tensor([[1.0000, 9.3527, 9.3527, 1.0000]])
@@ -193,10 +179,10 @@ def border_weights(
     numbers = instances.cpu().numpy()
     nearest, second = np.full((2, *numbers.shape), np.inf)
     reach = int(np.ceil(6 * sigma))
-    for number, found in enumerate(ndimage.find_objects(numbers), start=1):
-        if found is None:
+    for number, extent in enumerate(ndimage.find_objects(numbers), start=1):
+        if extent is None:
             continue
-        window = tuple(slice(max(0, s.start - reach), s.stop + reach) for s in found)
+        window = tuple(slice(max(0, s.start - reach), s.stop + reach) for s in extent)
         distance = ndimage.distance_transform_edt(numbers[window] != number)
         farther = np.maximum(distance, nearest[window])
         nearest[window] = np.minimum(distance, nearest[window])
@@ -207,14 +193,14 @@ def border_weights(
 
 
 def label_components(foreground: Bool[Tensor, "h w"], *, smallest: int = 1) -> Int64[Tensor, "h w"]:
-    """Number the islands of a mask: pixels that hang together by their sides are one.
+    """Number the connected components of a mask; pixels are connected through their sides.
 
     Args:
         foreground: the mask.
-        smallest: islands of fewer pixels are left out.
+        smallest: components with fewer pixels are left out.
 
     Returns:
-        0 outside, and 1, 2, ... on the islands, in reading order; the largest number is their count.
+        0 outside, and 1, 2, ... on the components, from top to bottom; the largest number is their count.
 
     Source: `scipy.ndimage.label`.
 
@@ -233,48 +219,46 @@ def label_components(foreground: Bool[Tensor, "h w"], *, smallest: int = 1) -> I
 def nuclei_batches(
     batch_size: int, size: int, *, seed: int = 0, w0: int | float = 10.0
 ) -> Callable[[int], WeightedBatch]:
-    """Squares from anywhere in the part to learn from, turned, mirrored, bent, brighter or darker.
+    """Random crops of the part for training, rotated, flipped, deformed, and varied in brightness.
 
-    The weights take sigma = 3, because these nuclei are smaller than the paper's cells, and 1.5 for the
-    pixels of nuclei, which are rarer than those of medium.
+    The loss weights use sigma = 3, because these nuclei are smaller than the paper's cells, and w_c = 1.5 for
+    nuclei, which have fewer pixels than the medium.
 
     Args:
-        batch_size: squares a step.
-        size: height and width of a square, at most 384.
-        seed: for all that is drawn.
-        w0: of `border_weights`; 0 leaves the gaps alone.
+        batch_size: crops per batch.
+        size: height and width of a crop, at most 384.
+        seed: of all random numbers.
+        w0: of `border_weights`; 0 gives the gaps no extra weight.
 
     Returns:
-        A function of the step's number. Labels are 0 and 1, with gaps where nuclei touch.
-
-    Raises:
-        ValueError: a square that does not fit.
+        A function from the number of a training step to its batch. Labels are 0 and 1, with gaps where nuclei
+        touch.
     """
-    learn, _ = nuclei()
+    train, _ = nuclei()
     if not 0 < size <= LAST_TRAINING_COLUMN:
         raise ValueError(f"size: expected 1 to {LAST_TRAINING_COLUMN}, got {size}")
-    instances = open_gaps(learn.instances)
+    instances = open_gaps(train.instances)
     weights = border_weights(instances, w0=w0, sigma=3.0, class_weights=(1.0, 1.5))
-    layers = torch.cat([learn.image, weights[None]])
+    image_and_weights = torch.cat([train.image, weights[None]])
     labels = (instances > 0).long()
 
-    def square(number: int) -> tuple[Tensor, Tensor, Tensor]:
+    def crop(number: int) -> tuple[Tensor, Tensor, Tensor]:
         draw = random.Random(f"{seed}: square {number}")
-        top, left = (draw.randint(0, whole - size) for whole in labels.shape)
+        top, left = (draw.randint(0, extent - size) for extent in labels.shape)
         window = slice(top, top + size), slice(left, left + size)
-        bent, answer = elastic_deformation(
-            layers[:, *window], labels[window], seed=draw.getrandbits(32), deviation=4.0
+        layers, target = elastic_deformation(
+            image_and_weights[:, *window], labels[window], seed=draw.getrandbits(32), deviation=4.0
         )
-        turns, mirrored = draw.randrange(4), draw.random() < 0.5
-        bent, answer = (torch.rot90(layer, turns, (-2, -1)) for layer in (bent, answer))
-        if mirrored:
-            bent, answer = bent.flip(-1), answer.flip(-1)
+        quarter_turns, flipped = draw.randrange(4), draw.random() < 0.5
+        layers, target = (torch.rot90(x, quarter_turns, (-2, -1)) for x in (layers, target))
+        if flipped:
+            layers, target = layers.flip(-1), target.flip(-1)
         brightness = draw.uniform(0.9, 1.1)
-        return (bent[:3] * brightness).clamp(0, 1), answer, bent[3]
+        return (layers[:3] * brightness).clamp(0, 1), target, layers[3]
 
     def batches(step: int) -> WeightedBatch:
-        squares = [square(step * batch_size + k) for k in range(batch_size)]
-        images, answers, weights = (torch.stack(layer) for layer in zip(*squares, strict=True))
-        return images, answers, weights
+        crops = [crop(step * batch_size + k) for k in range(batch_size)]
+        images, targets, weights = (torch.stack(layer) for layer in zip(*crops, strict=True))
+        return images, targets, weights
 
     return batches

@@ -1,4 +1,4 @@
-"""Real pictures by name, each with all its answers, its licence and its source."""
+"""Photographs by name, each with its ground truth, its licence and its source."""
 
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -10,19 +10,19 @@ from PIL import Image
 
 from course_utils.core import VOID, data_path
 from course_utils.data.labelme import read_labelme
-from course_utils.data.pictures import complete, open_image
+from course_utils.data.pictures import make_sample, read_image
 from course_utils.data.sample import Sample
 
 
 class Photo(NamedTuple):
-    """A picture, all its answers, and whom to thank for it.
+    """A photograph with its ground truth and its credits.
 
     Attributes:
-        sample: the picture with its boxes, masks and maps.
-        name: what `photo` knows it by.
-        title: what it shows.
-        licence: under which terms the picture may be used.
-        source: who made it and which package carries it.
+        sample: the image with its boxes, masks and maps.
+        name: the argument of `photo`.
+        title: what the photo shows.
+        licence: the terms under which it may be used.
+        source: who made it, and which package contains it.
     """
 
     sample: Sample
@@ -112,7 +112,7 @@ _CARDS = {
 
 
 def photo_names() -> tuple[str, ...]:
-    """The names that `photo` knows.
+    """The names of the photographs that `photo` can load.
 
     >>> photo_names()
     ('astronaut', 'camera', 'chelsea', 'coffee', 'coins', 'rocket', 'nuclei', 'crowd')
@@ -121,22 +121,18 @@ def photo_names() -> tuple[str, ...]:
 
 
 def photo(name: str) -> Photo:
-    """Load a real picture with all its answers.
+    """Load a photograph with its ground truth.
 
-    The pictures lie in packages that pip installs, so this needs no network. The photos of scikit-image
-    carry our own polygons, drawn in LabelMe's format (things and stuff, every pixel labelled); `nuclei` and
-    `crowd` come with their masks. In `crowd` only the 19 objects are labelled, the rest is void.
+    The photos are part of installed packages, so this needs no network. Those of scikit-image have our own
+    polygons in LabelMe's format (things and stuff, every pixel labelled); `nuclei` and `crowd` come with
+    their masks. In `crowd` only the 19 objects are labelled, the other pixels are void.
 
     Args:
         name: one of `photo_names()`.
 
-    Returns:
-        The picture, its answers, its licence and its source.
-
     Raises:
-        ValueError: there is no such picture.
-        ModuleNotFoundError: the package that carries it is not installed; the message says how to install it.
-        FileNotFoundError: the package is another version, without the picture.
+        ModuleNotFoundError: the package that contains the photo is not installed; the message says how to
+            install it.
 
     >>> cat = photo("chelsea")
     >>> cat.sample.class_names, cat.sample.image.shape
@@ -158,50 +154,50 @@ def photo(name: str) -> Photo:
 
 
 def _package_file(name: str, package: str, file: str) -> Path:
-    """Where a file of an installed package lies, found without importing the package."""
+    """The path of a file in an installed package, found without importing the package."""
     try:
         installed = distribution(package)
     except PackageNotFoundError as error:
         raise ModuleNotFoundError(
-            f"the picture {name!r} comes with {package}, which is not installed: {_INSTALL[package]}"
+            f"the photo {name!r} is part of {package}, which is not installed: {_INSTALL[package]}"
         ) from error
     path = Path(installed.locate_file(file))
     if not path.is_file():
         raise FileNotFoundError(
-            f"the picture {name!r} comes with {package}, but version {installed.version} has no {file}: "
+            f"the photo {name!r} is part of {package}, but version {installed.version} has no {file}: "
             f"{_INSTALL[package]}"
         )
     return path
 
 
-def _annotated(picture: Path, annotation: Path) -> Sample:
-    """A photo with our LabelMe polygons."""
-    image = open_image(picture)
-    return complete(image, *read_labelme(annotation, size=image.shape[1:]))
+def _annotated(image_file: Path, annotation: Path) -> Sample:
+    """A photo of scikit-image with our LabelMe polygons."""
+    image = read_image(image_file)
+    return make_sample(image, *read_labelme(annotation, size=image.shape[1:]))
 
 
-def _nuclei(picture: Path, instances: Path) -> Sample:
-    """The microscope's 16-bit counts, stretched from their 1st to their 99.8th percentile, and its nuclei."""
-    with Image.open(picture) as opened:
+def _nuclei(image_file: Path, mask_file: Path) -> Sample:
+    """The microscope image: 16-bit counts, scaled so that their 1st and 99.8th percentiles become 0 and 1."""
+    with Image.open(image_file) as opened:
         counts = np.array(opened)
-    with Image.open(instances) as opened:
-        owner = torch.from_numpy(np.array(opened).astype(np.int64))
+    with Image.open(mask_file) as opened:
+        instances = torch.from_numpy(np.array(opened).astype(np.int64))
     low, high = np.percentile(counts, (1, 99.8))
     grey = torch.from_numpy((counts - low) / (high - low)).clamp(0, 1).float()
-    masks = owner == owner.unique()[1:, None, None]  # 0 is no nucleus
+    masks = instances == instances.unique()[1:, None, None]  # 0 is the medium
     labels = torch.ones(len(masks), dtype=torch.int64)
-    semantic = torch.where(owner > 0, 1, 2)
+    semantic = torch.where(instances > 0, 1, 2)
     class_names = ("background", "nucleus", "medium")
-    return complete(grey.repeat(3, 1, 1), masks, labels, semantic, class_names, (2,))
+    return make_sample(grey.repeat(3, 1, 1), masks, labels, semantic, class_names, (2,))
 
 
-def _crowd(arrays: Path, names: Path) -> Sample:
-    """The VOC photo: 19 objects whose masks do not overlap; void elsewhere."""
-    with np.load(arrays, allow_pickle=False) as content:
+def _crowd(array_file: Path, name_file: Path) -> Sample:
+    """The photo of PASCAL VOC: 19 objects with disjoint masks, void elsewhere."""
+    with np.load(array_file, allow_pickle=False) as content:
         image = torch.from_numpy(content["rgb"]).permute(2, 0, 1).contiguous() / 255
         masks = torch.from_numpy(content["masks"])
         labels = torch.from_numpy(content["labels"].astype(np.int64))
     semantic = torch.full(masks.shape[1:], VOID)
     for mask, label in zip(masks, labels, strict=True):
         semantic[mask] = label
-    return complete(image, masks, labels, semantic, tuple(names.read_text().split()), ())
+    return make_sample(image, masks, labels, semantic, tuple(name_file.read_text().split()), ())

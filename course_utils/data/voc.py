@@ -1,13 +1,13 @@
-"""PASCAL VOC: a folder of photos whose label maps are pictures in the colours of their classes.
+"""PASCAL VOC: photos with semantic maps that are stored as images in the colours of the classes.
 
     JPEGImages/2007_000032.jpg           the photo
     SegmentationClass/2007_000032.png    the class of each pixel, as a colour
     SegmentationObject/2007_000032.png   the object of each pixel, as a colour
-    Annotations/2007_000032.xml          boxes drawn by hand
-    ImageSets/Segmentation/train.txt     the names of the photos to train on
+    Annotations/2007_000032.xml          the boxes
+    ImageSets/Segmentation/train.txt     the names of the training photos
 
-`d2l.torch.read_voc_images` reads the same folders. It takes the pale border around objects for background;
-here it is void, as the benchmark counts it.
+`d2l.torch.read_voc_images` reads the same folders. It treats the pale border around objects as background;
+here it is void, as in the benchmark.
 """
 
 from functools import cache, partial
@@ -23,14 +23,14 @@ from torch import Tensor
 
 from course_utils.core import VOID, check_boxes
 from course_utils.data.pictures import (
-    MOST_CLASSES,
+    MAX_CLASSES,
     Pictures,
-    check_present,
+    check_files,
     check_same_size,
-    complete,
-    member,
-    open_image,
-    open_pixels,
+    make_sample,
+    path_inside,
+    read_image,
+    read_pixels,
 )
 from course_utils.data.sample import Sample
 from course_utils.data.scenes import CLASS_NAMES as SCENE_CLASS_NAMES
@@ -61,13 +61,13 @@ CLASS_NAMES = (
 )
 
 
-class Objects(NamedTuple):
-    """What an XML file of VOC says about the objects of a photo.
+class BoxAnnotations(NamedTuple):
+    """The objects in an XML file of VOC.
 
     Attributes:
         boxes: `x1, y1, x2, y2` in continuous pixel coordinates.
         labels: the class of each object, 1 or above.
-        difficult: True for objects that the benchmark leaves out.
+        difficult: True for objects that the benchmark ignores.
     """
 
     boxes: Float[Tensor, "n 4"]
@@ -76,19 +76,16 @@ class Objects(NamedTuple):
 
 
 def colour_map(count: int = 256) -> UInt8[Tensor, "count 3"]:
-    """VOC's colour of each number.
+    """VOC's colour of each class.
 
-    The bits of the number are dealt out to red, green and blue in turn, the lowest becoming the brightest, so
-    that neighbours look different.
+    The bits of the class number are assigned to red, green and blue in turn, and the lowest bits become the
+    most significant bits of the colour, so that consecutive classes get clearly different colours.
 
     Args:
-        count: how many colours, up to 256; the last of 256 is the pale border, void.
+        count: the number of colours, up to 256; the last of 256 is the pale colour of void.
 
     Returns:
         RGB from 0 to 255.
-
-    Raises:
-        ValueError: a count below 0 or above 256.
 
     Source: `VOClabelcolormap` of the VOC development kit; its first 21 are `d2l.torch.VOC_COLORMAP`.
 
@@ -99,9 +96,9 @@ def colour_map(count: int = 256) -> UInt8[Tensor, "count 3"]:
         raise ValueError(f"count: expected 0 to 256, got {count}")
     numbers = torch.arange(count)
     colours = torch.zeros(count, 3, dtype=torch.int64)
-    for place in range(8):
+    for bit in range(8):
         for channel in range(3):
-            colours[:, channel] |= (numbers >> (3 * place + channel) & 1) << (7 - place)
+            colours[:, channel] |= (numbers >> (3 * bit + channel) & 1) << (7 - bit)
     return colours.byte()
 
 
@@ -110,37 +107,31 @@ def read(
 ) -> Pictures:
     """Open a folder in VOC's layout.
 
-    Label maps may be PNG files with VOC's palette (as in VOC), in RGB with VOC's colours, or in grey with
+    Semantic maps may be PNG files with VOC's palette (as in VOC), in RGB with VOC's colours, or in grey with
     the class numbers themselves.
 
     Args:
-        folder: the one that holds `JPEGImages`, for example `VOCdevkit/VOC2012`.
+        folder: the folder that holds `JPEGImages`, for example `VOCdevkit/VOC2012`.
         split: the name of a list in `ImageSets/Segmentation`: "train", "val" or "trainval".
-        class_names: the name of each class number, background first; VOC's 21 unless it is your own data.
+        class_names: the name of each class, background first; VOC's 21 unless it is your own data.
 
     Returns:
-        The photos by number. `sample` needs the folder `SegmentationObject`.
-
-    Raises:
-        FileNotFoundError: the list, a photo or a label map is missing.
-        ValueError: the list is empty or names a file outside the folder; later, when a picture is asked for:
-            a file is broken, sizes differ, a colour or a class number is unknown, or an object has two
-            classes.
+        The photos in the order of the list. `sample` needs the folder `SegmentationObject`.
 
     Source: Everingham et al., The PASCAL Visual Object Classes Challenge, IJCV 2015.
     """
     folder = Path(folder)
-    if len(class_names) > MOST_CLASSES + 1:
+    if len(class_names) > MAX_CLASSES + 1:
         raise ValueError(
-            f"class_names: expected {MOST_CLASSES + 1} or fewer, got {len(class_names)}"
+            f"class_names: expected {MAX_CLASSES + 1} or fewer, got {len(class_names)}"
         )
-    listed = member(folder, f"ImageSets/Segmentation/{split}.txt")
-    check_present("list of photos", [listed])
+    listed = path_inside(folder, f"ImageSets/Segmentation/{split}.txt")
+    check_files("list of photos", [listed])
     names = listed.read_text(encoding="utf-8").split()
     if not names:
         raise ValueError(f"split: expected the names of photos in {listed}, but it is empty")
-    check_present("photo", (_photo(folder, name) for name in names))
-    check_present("label map", (_label_map(folder, name) for name in names))
+    check_files("photo", (_photo(folder, name) for name in names))
+    check_files("label map", (_label_map(folder, name) for name in names))
     read_pair = partial(_read_pair, folder, class_names)
     read_sample = partial(_read_sample, folder, class_names)
     return Pictures(names, class_names, (), read_pair, read_sample)
@@ -149,18 +140,11 @@ def read(
 def read_label_map(
     path: Path | str, class_names: tuple[str, ...] = CLASS_NAMES
 ) -> Int64[Tensor, "h w"]:
-    """The class of each pixel of a label map.
+    """The class of each pixel in a file of `SegmentationClass`; 255 for void.
 
     Args:
         path: a PNG file with VOC's palette, in RGB with VOC's colours, or in grey with class numbers.
-        class_names: the name of each class number.
-
-    Returns:
-        Class numbers; 255 for void.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is broken, or a colour or number stands for no class.
+        class_names: the name of each class.
     """
     path = Path(path)
     numbers = _read_numbers(path)
@@ -173,49 +157,41 @@ def read_label_map(
     return numbers
 
 
-def read_objects(path: Path | str, class_names: tuple[str, ...] = CLASS_NAMES) -> Objects:
-    """The boxes of an XML file in `Annotations`.
+def read_boxes(path: Path | str, class_names: tuple[str, ...] = CLASS_NAMES) -> BoxAnnotations:
+    """The objects in an XML file of `Annotations`.
 
-    VOC counts pixels from 1 and its boxes include their last pixel, so that `xmin` = 1 and `xmax` = 3 is
-    x1 = 0 and x2 = 3 here.
+    VOC numbers pixels from 1, and its boxes include their last pixel: `xmin` = 1 and `xmax` = 3 become x1 = 0
+    and x2 = 3.
 
     Args:
         path: the file.
-        class_names: the name of each class number.
-
-    Returns:
-        Boxes, labels and which objects are difficult.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not whole XML, an object lacks a side of its box, a class is unknown, or the corners
-            of a box are swapped.
+        class_names: the name of each class.
     """
     path = Path(path)
-    check_present("annotation file", [path])
+    check_files("annotation file", [path])
     text = path.read_bytes()
     try:
-        # no annotation declares a document type; an attack by nested entities does
+        # VOC's files declare no document type; an attack with nested entities would
         if b"<!" in text:
             raise ValueError("it declares a document type")
-        found = ElementTree.fromstring(text).findall("object")
-        names = [item.findtext("name", "").strip() for item in found]
-        sides = [
+        objects = ElementTree.fromstring(text).findall("object")
+        names = [item.findtext("name", "").strip() for item in objects]
+        corners = [
             [
                 float(item.findtext(f"bndbox/{side}", ""))
                 for side in ("xmin", "ymin", "xmax", "ymax")
             ]
-            for item in found
+            for item in objects
         ]
-        difficult = [item.findtext("difficult", "0").strip() == "1" for item in found]
-        boxes = torch.tensor(sides).reshape(-1, 4) - torch.tensor([1.0, 1.0, 0.0, 0.0])
+        difficult = [item.findtext("difficult", "0").strip() == "1" for item in objects]
+        boxes = torch.tensor(corners).reshape(-1, 4) - torch.tensor([1.0, 1.0, 0.0, 0.0])
         check_boxes("bndbox", boxes)
     except (ElementTree.ParseError, ValueError) as error:
         raise ValueError(f"folder: {path} does not hold VOC's objects ({error})") from error
     if unknown := [name for name in names if name not in class_names[1:]]:
-        raise ValueError(f"folder: expected a class of the set in {path}, got {unknown[0]!r}")
+        raise ValueError(f"folder: expected one of class_names in {path}, got {unknown[0]!r}")
     labels = torch.tensor([class_names.index(name) for name in names], dtype=torch.int64)
-    return Objects(boxes, labels, torch.tensor(difficult, dtype=torch.bool))
+    return BoxAnnotations(boxes, labels, torch.tensor(difficult, dtype=torch.bool))
 
 
 def write_voc(
@@ -224,19 +200,16 @@ def write_voc(
     split: str = "train",
     class_names: tuple[str, ...] = CLASS_NAMES,
 ) -> None:
-    """Write scenes as a folder in VOC's layout, for any program that reads VOC.
+    """Write scenes as a folder in VOC's layout. Call it once per split.
 
-    Classes of the scenes that `class_names` lacks become background: with VOC's names, all but cats, dogs,
-    cars and persons. Call it once for each split.
+    Classes of the scenes that are not in `class_names` become background: with VOC's names, all except cats,
+    dogs, cars and persons.
 
     Args:
-        folder: where to write; made if it is not there.
-        scenes: pictures of any number.
-        split: the name of the list, "train" or "val"; it also begins the pictures' names.
+        folder: where to write; it is created if it does not exist.
+        scenes: any number of scenes.
+        split: the name of the list, "train" or "val", which is also a prefix of the file names.
         class_names: the classes of the folder.
-
-    Raises:
-        ValueError: the split is no plain name.
 
     >>> import tempfile
     >>> from course_utils.data.scenes import make_scenes
@@ -247,40 +220,38 @@ def write_voc(
     (torch.Size([3, 32, 48]), ['background', 'car', 'person'])
     """
     folder = Path(folder)
-    listed = member(folder, f"ImageSets/Segmentation/{split}.txt")
+    listed = path_inside(folder, f"ImageSets/Segmentation/{split}.txt")
     for part in ("JPEGImages", "SegmentationClass", "SegmentationObject", "ImageSets/Segmentation"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     numbers = [class_names.index(name) if name in class_names else 0 for name in SCENE_CLASS_NAMES]
     semantic = torch.tensor(numbers)[scenes.semantic.cpu()]
     slots = torch.arange(1, scenes.masks.shape[1] + 1)[:, None, None]
     objects = (scenes.masks.cpu() * slots).amax(dim=1) * (semantic > 0)
-    pictures = (scenes.images.cpu() * 255).round().byte().permute(0, 2, 3, 1).numpy()
-    names = [f"{split}_{number:06d}" for number in range(len(pictures))]
-    for name, picture, class_map, object_map in zip(
-        names, pictures, semantic, objects, strict=True
-    ):
-        Image.fromarray(picture).save(_photo(folder, name), quality=95, subsampling=0)
+    images = (scenes.images.cpu() * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    names = [f"{split}_{number:06d}" for number in range(len(images))]
+    for name, image, class_map, object_map in zip(names, images, semantic, objects, strict=True):
+        Image.fromarray(image).save(_photo(folder, name), quality=95, subsampling=0)
         _write_numbers(_label_map(folder, name), class_map)
         _write_numbers(_object_map(folder, name), object_map)
     listed.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
 
 
 def _photo(folder: Path, name: str) -> Path:
-    return member(folder, f"JPEGImages/{name}.jpg")
+    return path_inside(folder, f"JPEGImages/{name}.jpg")
 
 
 def _label_map(folder: Path, name: str) -> Path:
-    return member(folder, f"SegmentationClass/{name}.png")
+    return path_inside(folder, f"SegmentationClass/{name}.png")
 
 
 def _object_map(folder: Path, name: str) -> Path:
-    return member(folder, f"SegmentationObject/{name}.png")
+    return path_inside(folder, f"SegmentationObject/{name}.png")
 
 
 def _read_pair(
     folder: Path, class_names: tuple[str, ...], name: str
 ) -> tuple[Float[Tensor, "3 h w"], Int64[Tensor, "h w"]]:
-    image, path = open_image(_photo(folder, name)), _label_map(folder, name)
+    image, path = read_image(_photo(folder, name)), _label_map(folder, name)
     semantic = read_label_map(path, class_names)
     check_same_size(path, semantic.shape, image)
     return image, semantic
@@ -289,56 +260,56 @@ def _read_pair(
 def _read_sample(folder: Path, class_names: tuple[str, ...], name: str) -> Sample:
     image, semantic = _read_pair(folder, class_names, name)
     path = _object_map(folder, name)
-    owner = _read_numbers(path)
-    check_same_size(path, owner.shape, image)
-    numbers = [number for number in owner.unique().tolist() if number not in (0, VOID)]
+    instances = _read_numbers(path)
+    check_same_size(path, instances.shape, image)
+    numbers = [number for number in instances.unique().tolist() if number not in (0, VOID)]
     labels = []
     for number in numbers:
-        classes = semantic[owner == number].unique().tolist()
+        classes = semantic[instances == number].unique().tolist()
         if len(classes) > 1 or classes[0] in (0, VOID):
             raise ValueError(
                 f"folder: expected one class for object {number} in {path}, but {_label_map(folder, name)} "
                 f"has {', '.join(map(str, classes))} there"
             )
         labels += classes
-    masks = owner == torch.tensor(numbers, dtype=torch.int64)[:, None, None]
-    return complete(
+    masks = instances == torch.tensor(numbers, dtype=torch.int64)[:, None, None]
+    return make_sample(
         image, masks, torch.tensor(labels, dtype=torch.int64), semantic, class_names, ()
     )
 
 
 @cache
 def _palette() -> tuple[np.ndarray, np.ndarray]:
-    """The codes R * 65536 + G * 256 + B of all colours, in rising order, and the number of each."""
+    """The codes R * 65536 + G * 256 + B of all colours in ascending order, and the number of each colour."""
     codes = colour_map().numpy().astype(np.int64) @ [65536, 256, 1]
     order = codes.argsort()
     return codes[order], order
 
 
 def _read_numbers(path: Path) -> Int64[Tensor, "h w"]:
-    """The number that each pixel's colour stands for; grey pixels are the numbers themselves."""
-    check_present("label map", [path])
+    """The number that each pixel's colour encodes; in a grey file, the pixels are the numbers themselves."""
+    check_files("label map", [path])
     try:
         with Image.open(path) as opened:
             grey = opened.mode == "L"
     except OSError:
-        grey = False  # the next line says what is wrong
-    pixels = open_pixels(path, "L" if grey else "RGB").astype(np.int64)
+        grey = False  # read_pixels raises the error
+    pixels = read_pixels(path, "L" if grey else "RGB").astype(np.int64)
     if grey:
         return torch.from_numpy(pixels)
     codes = pixels @ [65536, 256, 1]
     known, numbers = _palette()
-    place = np.searchsorted(known, codes).clip(max=len(known) - 1)
-    wrong = known[place] != codes
+    index = np.searchsorted(known, codes).clip(max=len(known) - 1)
+    wrong = known[index] != codes
     if wrong.any():
         colour = tuple(pixels[wrong][0].tolist())
         raise ValueError(
             f"folder: expected the colours of VOC's map in {path}, got {colour} in {int(wrong.sum())} pixels"
         )
-    return torch.from_numpy(numbers[place])
+    return torch.from_numpy(numbers[index])
 
 
 def _write_numbers(path: Path, numbers: Int64[Tensor, "h w"]) -> None:
-    picture = Image.fromarray(numbers.byte().numpy())
-    picture.putpalette(colour_map().flatten().tolist())
-    picture.save(path)
+    image = Image.fromarray(numbers.byte().numpy())
+    image.putpalette(colour_map().flatten().tolist())
+    image.save(path)

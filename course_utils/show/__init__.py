@@ -1,18 +1,10 @@
-"""Floor 5: what a student sees. Source code, figures, and widgets around them, all in one style."""
+"""Floor 6: what a student sees. Source code, figures, and widgets around them, all in one style."""
 
+from course_utils.show.boxes import plot_box_targets, plot_boxes, plot_keypoints, plot_matches
 from course_utils.show.curves import live_curve, plot_losses
 from course_utils.show.figures import figure
-from course_utils.show.plots import (
-    plot_box_targets,
-    plot_boxes,
-    plot_crops,
-    plot_grid,
-    plot_image,
-    plot_keypoints,
-    plot_label_map,
-    plot_masks,
-    plot_matches,
-)
+from course_utils.show.images import plot_crops, plot_grid, plot_image
+from course_utils.show.masks import plot_label_map, plot_masks
 from course_utils.show.source import show_source
 from course_utils.show.style import (
     HATCHES,

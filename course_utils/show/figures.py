@@ -1,4 +1,4 @@
-"""From axes to a picture in the notebook: small, described in words, and the same bytes every time."""
+"""From axes to an image in the notebook: small, with a description, and reproducible to the byte."""
 
 import base64
 import html
@@ -12,20 +12,16 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from PIL import Image
 
-from course_utils.show.plots import TAG
+from course_utils.show._axes import TAG
 from course_utils.show.publish import publish
 
 
 def figure(fig_or_ax: Figure | Axes, alt: str) -> None:
-    """Finish a figure: lay it out, display it once with its description, close it.
+    """Finish a figure: display it once with its description, and close it.
 
     Args:
         fig_or_ax: the figure, or any of its axes.
-        alt: the figure in one sentence, for readers who cannot see it.
-
-    Raises:
-        TypeError: neither a figure nor axes.
-        ValueError: no description.
+        alt: a description of the figure in one sentence, for readers who cannot see it.
 
     >>> figure(plt.figure(), "An empty figure.")
     An empty figure.
@@ -42,7 +38,7 @@ def figure(fig_or_ax: Figure | Axes, alt: str) -> None:
 
 
 def html_image(fig: Figure, alt: str) -> str:
-    """The figure as an HTML element that is never wider than its place."""
+    """The figure as an HTML image that is never wider than its container."""
     data = base64.b64encode(png_bytes(fig)).decode()
     return (
         f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}" style="max-width: 100%">'
@@ -50,16 +46,14 @@ def html_image(fig: Figure, alt: str) -> str:
 
 
 def png_bytes(fig: Figure) -> bytes:
-    """The figure as a small PNG, with no date or version in it.
+    """The figure as a small PNG file without date or version, so that the same figure gives the same bytes.
 
-    Where there are more than 256 colours (photos), each channel is rounded to 16 levels: a quarter the size.
-    A palette fitted to the picture would look a little better, but one changed pixel would change all others.
+    If there are more than 256 colours (photos), each channel is rounded to 16 levels, which makes the file
+    four times smaller. An adaptive palette would look a little better, but one changed pixel would change all
+    others.
 
     Args:
         fig: a figure; its tags are moved apart and its layout is frozen.
-
-    Returns:
-        The file's bytes, the same for the same figure.
 
     >>> empty = plt.figure()
     >>> png_bytes(empty)[1:4]
@@ -67,24 +61,21 @@ def png_bytes(fig: Figure) -> bytes:
     >>> plt.close(empty)
     """
     _separate_tags(fig)
-    drawn, small = io.BytesIO(), io.BytesIO()
+    rendered, compressed = io.BytesIO(), io.BytesIO()
     fig.savefig(
-        drawn, format="png", bbox_inches="tight", pad_inches=0.08, metadata={"Software": None}
+        rendered, format="png", bbox_inches="tight", pad_inches=0.08, metadata={"Software": None}
     )
-    picture = Image.open(drawn).convert("RGB")
+    picture = Image.open(rendered).convert("RGB")
     if not picture.getcolors(256):
         picture = picture.point([round(level / 17) * 17 for level in range(256)] * 3)
     if picture.getcolors(256):
         picture = picture.quantize(256)
-    picture.save(small, format="PNG", optimize=True)
-    return small.getvalue()
+    picture.save(compressed, format="PNG", optimize=True)
+    return compressed.getvalue()
 
 
 def figure_of(fig_or_ax: Figure | Axes) -> Figure:
-    """The whole figure that these axes belong to.
-
-    Raises:
-        TypeError: neither a figure nor axes.
+    """The figure that these axes belong to.
 
     >>> fig, ax = plt.subplots()
     >>> figure_of(ax) is fig
@@ -101,10 +92,7 @@ def figure_of(fig_or_ax: Figure | Axes) -> Figure:
 
 
 def check_alt(alt: str) -> str:
-    """The description, if there is one.
-
-    Raises:
-        ValueError: there is none.
+    """Raise unless there is a description; returns it.
 
     >>> check_alt(" ")
     Traceback (most recent call last):
@@ -117,9 +105,9 @@ def check_alt(alt: str) -> str:
 
 
 def _separate_tags(fig: Figure) -> None:
-    """Move tags so that they stand inside their axes and, where there is room, not on each other.
+    """Move tags so that they are inside their axes and overlap as little as possible.
 
-    One after the other, each goes to the place nearest to where it was put that overlaps the fewest others.
+    Each in turn goes to the position with the least overlap that is closest to the original one.
     """
     fig.draw_without_rendering()
     fig.set_layout_engine("none")
@@ -128,16 +116,16 @@ def _separate_tags(fig: Figure) -> None:
         for tag in (text for text in ax.texts if text.get_gid() == TAG):
             here = tag.get_bbox_patch().get_window_extent()
             best = min(
-                _places(here, ax.bbox.frozen()),
-                key=lambda place: sum(_overlap(place, other) for other in placed),
+                _candidates(here, ax.bbox.frozen()),
+                key=lambda box: sum(_overlap(box, other) for other in placed),
             )
             placed.append(best)
             _move(tag, best.x0 - here.x0, best.y0 - here.y0)
 
 
-def _places(here: Bbox, room: Bbox) -> list[Bbox]:
-    """Where a tag may stand, nearest first."""
-    start = _inside(here, room)
+def _candidates(here: Bbox, limits: Bbox) -> list[Bbox]:
+    """Possible positions of a tag, nearest first."""
+    start = _shift_inside(here, limits)
     steps = itertools.product(
         (0, 0.25, -0.25, 0.5, -0.5, 0.75, -0.75, 1, -1), (0, 0.5, -0.5, 1, -1, 2, -2, 3, -3)
     )
@@ -145,24 +133,24 @@ def _places(here: Bbox, room: Bbox) -> list[Bbox]:
         ((dx * (here.width + 2), dy * (here.height + 2)) for dx, dy in steps),
         key=lambda s: s[0] ** 2 + s[1] ** 2,
     )
-    return [_inside(start.translated(dx, dy), room) for dx, dy in shifts]
+    return [_shift_inside(start.translated(dx, dy), limits) for dx, dy in shifts]
 
 
-def _inside(box: Bbox, room: Bbox) -> Bbox:
-    """The box, moved as little as is needed to lie in the room."""
-    dx = max(room.x0 - box.x0, min(0, room.x1 - box.x1))
-    dy = min(room.y1 - box.y1, max(0, room.y0 - box.y0))
+def _shift_inside(box: Bbox, limits: Bbox) -> Bbox:
+    """The box, moved by the smallest shift that puts it inside the limits."""
+    dx = max(limits.x0 - box.x0, min(0, limits.x1 - box.x1))
+    dy = min(limits.y1 - box.y1, max(0, limits.y0 - box.y0))
     return box.translated(dx, dy)
 
 
 def _overlap(first: Bbox, second: Bbox) -> float:
-    """The area that two boxes share."""
-    both = Bbox.intersection(first, second)
-    return 0.0 if both is None else both.width * both.height
+    """The area of the intersection of two boxes."""
+    shared = Bbox.intersection(first, second)
+    return 0.0 if shared is None else shared.width * shared.height
 
 
 def _move(text: Text, dx: float, dy: float) -> None:
-    """Move a text by screen pixels."""
+    """Move a text by this many screen pixels."""
     to_screen = text.axes.transData
     x, y = to_screen.transform(text.get_position())
     text.set_position(to_screen.inverted().transform((x + dx, y + dy)))

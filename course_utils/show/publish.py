@@ -1,15 +1,15 @@
-"""The one place where something is put under a notebook cell."""
+"""The only function that writes the output of a notebook cell."""
 
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
 
 
 def publish(bundle: dict, metadata: dict | None = None) -> None:
-    """Display one output in several forms; in plain Python, where nothing can be displayed, print its text.
+    """Display one output in several formats; outside a notebook, print its text.
 
     Args:
-        bundle: the output by MIME type; "text/plain" is always there.
-        metadata: what notebooks store beside it, by MIME type.
+        bundle: the output by MIME type; it must contain "text/plain".
+        metadata: stored with it in the notebook, by MIME type.
 
     >>> publish({"text/plain": "a cat on a mat", "image/png": "..."})
     a cat on a mat

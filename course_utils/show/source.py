@@ -1,4 +1,4 @@
-"""The code that runs, shown in the notebook: never a pasted copy."""
+"""The source code that runs, shown in the notebook, instead of a pasted copy."""
 
 import ast
 import inspect
@@ -10,15 +10,9 @@ from course_utils.show.publish import publish
 
 
 def show_source(*functions: Callable) -> None:
-    """Display the source of functions or classes, each under its dotted name.
+    """Display the source code of Python functions, methods or classes, each below its dotted name.
 
-    The docstring is cut to its first line, so that the code fits a slide; `help(function)` has all of it.
-
-    Args:
-        functions: Python functions, methods or classes.
-
-    Raises:
-        TypeError: one of them has no Python source.
+    The docstring is shortened to its first line, so that the code fits on a slide; `help(function)` shows it.
 
     >>> show_source(textwrap.indent)  # doctest: +ELLIPSIS
     textwrap.indent
@@ -42,7 +36,7 @@ def show_source(*functions: Callable) -> None:
 
 
 def _dotted_name(function: Callable) -> str:
-    """Where to import it from; only the name for what the notebook itself defines."""
+    """The name with its module; only the name of what is defined in the notebook itself."""
     function = inspect.unwrap(function) if callable(function) else function
     name = getattr(function, "__qualname__", None) or getattr(function, "__name__", repr(function))
     module = getattr(function, "__module__", None)
@@ -50,7 +44,7 @@ def _dotted_name(function: Callable) -> str:
 
 
 def _source(function: Callable) -> str:
-    """The source text, flush left, with short docstrings."""
+    """The source code without its indentation, with short docstrings."""
     if isinstance(function, property | staticmethod | classmethod) or inspect.ismodule(function):
         raise TypeError(
             f"show_source: expected a function or a class, got a {type(function).__name__}"
@@ -61,7 +55,7 @@ def _source(function: Callable) -> str:
         lines, _ = inspect.getsourcelines(inspect.unwrap(function))
     except TypeError as error:
         raise TypeError(
-            f"show_source: {_dotted_name(function)} is implemented in C++ (or C), it has no Python source"
+            f"show_source: {_dotted_name(function)} is implemented in C++ (or C) and has no Python source"
         ) from error
     except OSError as error:
         raise TypeError(
@@ -71,7 +65,7 @@ def _source(function: Callable) -> str:
 
 
 def _shorten_docstrings(code: str) -> str:
-    """Cut every docstring in `code` to its first line.
+    """Shorten every docstring in `code` to its first line.
 
     >>> print(
     ...     _shorten_docstrings(

@@ -8,7 +8,7 @@ from matplotlib.colors import to_rgb
 
 from course_utils.data.scenes import CLASS_NAMES
 
-# Okabe and Ito's colours first, then colours of Tol's muted set: told apart with any kind of colour vision.
+# Okabe and Ito's colours first, then colours of Tol's muted set: distinguishable with colour blindness.
 # Class 1 has the first colour. The order suits the scenes: four things, then sky, grass, water and tree.
 PALETTE = (
     "#E69F00",  # orange
@@ -54,10 +54,10 @@ _SIZES = {
 
 
 def use_course_style() -> None:
-    """Make matplotlib draw as the course does; importing `course_utils.show` calls it.
+    """Set matplotlib's defaults for the course; importing `course_utils.show` calls it.
 
-    Figures have a white face, so that they read the same on a dark page, and pixels are squares. A figure of
-    the default size is 700 pixels wide: it fits beside JupyterLab's prompts and on a 1280 x 720 slide.
+    Figures have a white background, also in a dark theme, and pixels are drawn as squares. A figure of the
+    default size is 700 pixels wide: it fits beside JupyterLab's prompts and on a 1280 x 720 slide.
 
     >>> use_course_style()
     >>> matplotlib.rcParams["image.interpolation"], matplotlib.rcParams["figure.facecolor"]
@@ -73,7 +73,7 @@ def use_course_style() -> None:
             "figure.max_open_warning": 0,
             "savefig.dpi": "figure",
             "savefig.facecolor": "white",
-            "font.family": ["DejaVu Sans"],  # comes with matplotlib: as wide on every machine
+            "font.family": ["DejaVu Sans"],  # part of matplotlib: the same on every machine
             "axes.facecolor": "white",
             "axes.spines.top": False,
             "axes.spines.right": False,
@@ -88,9 +88,9 @@ def use_course_style() -> None:
 
 
 def present() -> None:
-    """Turn up fonts and line widths, so that figures are read from the back row.
+    """Enlarge fonts and line widths, so that figures can be read from the back row of a lecture hall.
 
-    Call it once, in the first cell of a talk; `use_course_style()` turns them down again.
+    Call it in the first cell of a talk; `use_course_style()` undoes it.
 
     >>> present()
     >>> matplotlib.rcParams["font.size"]
@@ -101,17 +101,14 @@ def present() -> None:
 
 
 def class_color(number: int, names: Sequence[str] | None = None) -> str:
-    """The colour of a class: grey for background (0), then the palette, over and over.
+    """The colour of a class as "#RRGGBB": grey for background (0), then the colours of the palette in turn.
 
-    With `names`, the scenes' eight classes keep their colours in every picture: sky is sky blue wherever it
-    occurs. Other classes take the colours that are left, in order.
+    With `names`, the eight classes of the scenes have the same colours in every figure: sky is always sky
+    blue. Other classes get the remaining colours, in order.
 
     Args:
         number: a class number, 0 or above.
-        names: the name of each class number.
-
-    Returns:
-        A colour as "#RRGGBB".
+        names: the name of each class.
 
     >>> class_color(0), class_color(1), class_color(13)
     ('#9A9A9A', '#E69F00', '#E69F00')
@@ -124,20 +121,14 @@ def class_color(number: int, names: Sequence[str] | None = None) -> str:
         return PALETTE[(number - 1) % len(PALETTE)]
     if names[number] in SCENE_CLASSES:
         return PALETTE[SCENE_CLASSES.index(names[number])]
-    taken = {class_color(place + 1) for place, name in enumerate(SCENE_CLASSES) if name in names}
+    taken = {class_color(k) for k, name in enumerate(SCENE_CLASSES, start=1) if name in names}
     free = [color for color in PALETTE if color not in taken]
     others = [name for name in names[1:] if name not in SCENE_CLASSES]
     return free[others.index(names[number]) % len(free)]
 
 
 def instance_color(index: int) -> str:
-    """The colour of the object in this place of a list: the palette, ordered so that neighbours differ most.
-
-    Args:
-        index: a place, 0 or above.
-
-    Returns:
-        A colour as "#RRGGBB".
+    """The colour of object `index` as "#RRGGBB": the palette, ordered so that consecutive colours differ.
 
     >>> instance_color(0), instance_color(1), instance_color(12)
     ('#E69F00', '#56B4E9', '#E69F00')
@@ -146,13 +137,10 @@ def instance_color(index: int) -> str:
 
 
 def text_color(background: str | tuple[float, ...]) -> str:
-    """Black or white, whichever is read more easily on this colour (WCAG's relative luminance).
+    """Black or white, whichever has more contrast on this colour (by the relative luminance of WCAG).
 
     Args:
-        background: any colour matplotlib knows.
-
-    Returns:
-        "black" or "white".
+        background: any colour in matplotlib's notation.
 
     >>> text_color("#F0E442"), text_color("#0072B2")
     ('black', 'white')

@@ -1,4 +1,4 @@
-"""Widgets that move the very plot that drew the figure above them."""
+"""Widgets that call a notebook's own plotting function with new values."""
 
 import html
 from collections.abc import Callable
@@ -16,18 +16,16 @@ WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 def explore(plot: Callable[..., Axes | Figure], alt: str, **controls: Control) -> None:
-    """Display a picture that is drawn again whenever a control moves.
+    """Display a figure that is drawn again whenever a control changes.
 
     Args:
-        plot: called with a value for each control by name; returns the axes or the figure it drew.
-        alt: the picture in one sentence; the controls' values are added to it.
-        controls: for each argument of `plot` a slider as `(min, max, step, start)`, a list to choose from, a
+        plot: called with the value of each control as a keyword argument; returns axes or a figure.
+        alt: a description of the figure in one sentence; the values of the controls are added to it.
+        controls: for each argument of `plot` a slider as `(min, max, step, start)`, a list of options, a
             range to step through (a slider with a Play button), or a widget that has a value.
 
     Raises:
-        TypeError: a control of another form, or no control.
-        ValueError: no description, or a start outside its slider.
-        Exception: what `plot` raises at the start; later errors are sentences in the picture's place.
+        Exception: what `plot` raises for the initial values; later errors are shown in place of the figure.
     """
     box = assemble(plot, alt, controls)
     names = ", ".join(
@@ -38,7 +36,7 @@ def explore(plot: Callable[..., Axes | Figure], alt: str, **controls: Control) -
 
 
 def assemble(plot: Callable[..., Axes | Figure], alt: str, controls: dict) -> ipywidgets.VBox:
-    """The controls and, below them, the picture they move; `explore` displays it.
+    """The controls and, below them, the figure; `explore` displays it.
 
     >>> def square(side):
     ...     return plt.figure(figsize=(side, side))
@@ -49,34 +47,32 @@ def assemble(plot: Callable[..., Axes | Figure], alt: str, controls: dict) -> ip
     check_alt(alt)
     if not controls:
         raise TypeError("controls: expected at least one, such as threshold=(0.0, 1.0, 0.1, 0.5)")
-    movers = {name: _control(name, control) for name, control in controls.items()}
-    picture = ipywidgets.HTML(value=_picture(plot, alt, movers))
+    widgets = {name: _control(name, control) for name, control in controls.items()}
+    picture = ipywidgets.HTML(value=_draw(plot, alt, widgets))
 
     def redraw(_change: dict) -> None:
         try:
-            picture.value = _picture(plot, alt, movers)
-        except (
-            Exception
-        ) as error:  # a notebook's callback has no cell where a traceback would be seen
+            picture.value = _draw(plot, alt, widgets)
+        except Exception as error:  # a callback has no cell in which a traceback would be shown
             sentence = html.escape(f"{type(error).__name__}: {error}")
-            picture.value = f'<p role="alert">There is no picture for these values. {sentence}</p>'
+            picture.value = f'<p role="alert">There is no figure for these values. {sentence}</p>'
 
-    for mover in movers.values():
-        mover.observe(redraw, names="value")
+    for widget in widgets.values():
+        widget.observe(redraw, names="value")
     rows = [
-        _with_play(mover) if isinstance(controls[name], range) else mover
-        for name, mover in movers.items()
+        _with_play(widget) if isinstance(controls[name], range) else widget
+        for name, widget in widgets.items()
     ]
     return ipywidgets.VBox([*rows, picture])
 
 
-def _picture(
-    plot: Callable[..., Axes | Figure], alt: str, movers: dict[str, ipywidgets.Widget]
+def _draw(
+    plot: Callable[..., Axes | Figure], alt: str, widgets: dict[str, ipywidgets.Widget]
 ) -> str:
-    """Draw, and return the figure as an HTML image; whatever happens, no figure stays open."""
-    values = {name: mover.value for name, mover in movers.items()}
+    """Draw, and return the figure as an HTML image; no figure is left open, even after an error."""
+    values = {name: widget.value for name, widget in widgets.items()}
     now = ", ".join(
-        f"{movers[name].description} {_written(value)}" for name, value in values.items()
+        f"{widgets[name].description} {_format(value)}" for name, value in values.items()
     )
     open_before = set(plt.get_fignums())
     try:
@@ -87,7 +83,7 @@ def _picture(
 
 
 def _control(name: str, control: Control) -> ipywidgets.Widget:
-    """The widget for one control, with a description in words."""
+    """The widget for one control, with a description."""
     look = {
         "description": _words(name),
         "style": {"description_width": "9em"},
@@ -100,7 +96,7 @@ def _control(name: str, control: Control) -> ipywidgets.Widget:
         numbers = all(
             isinstance(option, int | float) and not isinstance(option, bool) for option in control
         )
-        options = [(_written(option), option) for option in control]
+        options = [(_format(option), option) for option in control]
         if numbers:
             return ipywidgets.SelectionSlider(
                 options=options, value=control[0], continuous_update=False, **look
@@ -130,7 +126,7 @@ def _control(name: str, control: Control) -> ipywidgets.Widget:
 
 
 def _with_play(slider: ipywidgets.IntSlider) -> ipywidgets.HBox:
-    """A Play button that moves the slider on every 1.5 s, beside the slider, which still obeys by hand."""
+    """The slider with a Play button, which advances it every 1.5 s."""
     limits = {"min": slider.min, "max": slider.max, "step": slider.step, "value": slider.value}
     play = ipywidgets.Play(**limits, interval=1500)
     ipywidgets.link((play, "value"), (slider, "value"))
@@ -141,8 +137,8 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _written(value: object) -> str:
-    """A value as people write it: 0.3, not 0.30000000000000004; yes, not True."""
+def _format(value: object) -> str:
+    """A value for people to read: 0.3, not 0.30000000000000004; yes, not True."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""ADE20K folders: 150 classes, 0 is nobody knows, and what is wrong is said in a sentence."""
+"""ADE20K folders: 150 classes, unlabelled pixels are void, and errors name the file."""
 
 import numpy as np
 import pytest
@@ -96,7 +96,7 @@ def test_missing_files(tmp_path):
     [
         ({"size": (2, 3)}, r"expected 2 x 3 pixels .*.png, as in its image, got 2 x 4"),
         ({"labels": np.full((2, 4), 151)}, r"expected labels 0 to 150 in .*.png, got 151"),
-        ({"labels": np.zeros((2, 4, 3))}, r"expected one number a pixel in .*.png, got 3"),
+        ({"labels": np.zeros((2, 4, 3))}, r"expected one number per pixel in .*.png, got 3"),
     ],
 )
 def test_inconsistent_files(tmp_path, changes, message):
@@ -107,5 +107,5 @@ def test_inconsistent_files(tmp_path, changes, message):
 def test_a_truncated_photo(tmp_path):
     path = write(tmp_path) / "images/training/ADE_train_00000001.jpg"
     path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(ValueError, match=r"^folder: .*.jpg is no whole picture"):
+    with pytest.raises(ValueError, match=r"^folder: .*.jpg is not a complete image file"):
         ade20k.read(tmp_path)[0]

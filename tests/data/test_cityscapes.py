@@ -1,4 +1,4 @@
-"""Cityscapes folders: labels, objects and crowds, and what is wrong is said in a sentence."""
+"""Cityscapes folders: labels, objects and groups, and errors name the file."""
 
 import numpy as np
 import pytest
@@ -123,7 +123,10 @@ def test_missing_files(tmp_path):
             {"labels": np.full((2, 6), 34)},
             r"labelIds.png has an unknown label .* got 34 in 12 pixels",
         ),
-        ({"labels": np.zeros((2, 6, 3))}, r"expected one number a pixel in .*labelIds.png, got 3"),
+        (
+            {"labels": np.zeros((2, 6, 3))},
+            r"expected one number per pixel in .*labelIds.png, got 3",
+        ),
         (
             {"instances": np.full((2, 6), 7)},
             r"instanceIds.png to agree with .*but 10 pixels differ",
@@ -139,5 +142,5 @@ def test_inconsistent_files(tmp_path, changes, message):
 def test_a_truncated_label_map(tmp_path):
     path = label_file(write(tmp_path))
     path.write_bytes(path.read_bytes()[:50])
-    with pytest.raises(ValueError, match=r"labelIds.png is no whole picture"):
+    with pytest.raises(ValueError, match=r"labelIds.png is not a complete image file"):
         cityscapes.read(tmp_path)[0]

@@ -1,4 +1,4 @@
-"""The nuclei: the split, bending, the weights of gaps, and islands; each against plain arithmetic."""
+"""The nuclei: split, elastic deformation, loss weights, connected components; each against plain loops."""
 
 import math
 
@@ -23,11 +23,11 @@ maps = st.lists(st.lists(st.integers(0, 3), min_size=6, max_size=6), min_size=1,
 
 
 def test_the_two_parts_are_the_whole_picture():
-    learn, judge = nuclei()
+    train, held_out = nuclei()
     sample = photo("nuclei").sample
-    image = torch.cat([learn.image, judge.image], dim=2)
+    image = torch.cat([train.image, held_out.image], dim=2)
     torch.testing.assert_close(image.square(), sample.image)
-    instances = torch.cat([learn.instances, judge.instances], dim=1)
+    instances = torch.cat([train.instances, held_out.instances], dim=1)
     assert torch.equal(instances > 0, sample.masks.any(dim=0))
     for number in (1, 60, 125):
         assert torch.equal(instances == number, sample.masks[number - 1])
@@ -40,7 +40,7 @@ def test_no_deformation_changes_nothing():
     assert torch.equal(same, labels)
 
 
-def test_image_and_labels_are_bent_alike():
+def test_image_and_labels_are_deformed_alike():
     y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
     disc = ((x - 30) ** 2 + (y - 25) ** 2 < 15**2).long()
     bent, labels = elastic_deformation(disc[None].float(), disc, seed=1, deviation=5)
@@ -119,7 +119,7 @@ def test_border_weights_are_the_formula(instances, sigma):
     )
 
 
-def test_islands_are_numbered_and_small_ones_left_out():
+def test_components_are_numbered_and_small_ones_left_out():
     mask = torch.tensor([[1, 0, 1, 1], [1, 0, 0, 0], [0, 1, 1, 1]]).bool()
     expected = torch.tensor([[1, 0, 2, 2], [1, 0, 0, 0], [0, 3, 3, 3]])
     assert torch.equal(label_components(mask), expected)
@@ -141,11 +141,13 @@ def test_batches_are_a_function_of_the_step():
     assert not torch.equal(images, nuclei_batches(2, 64, seed=6)(3)[0])
 
 
-def test_nothing_of_the_part_to_be_judged_by_is_learnt_from(monkeypatch):
-    learn, judge = nuclei()
-    dark = microscopy.Micrograph(torch.zeros_like(judge.image), torch.zeros_like(judge.instances))
+def test_the_held_out_part_is_not_trained_on(monkeypatch):
+    train, held_out = nuclei()
+    dark = microscopy.Micrograph(
+        torch.zeros_like(held_out.image), torch.zeros_like(held_out.instances)
+    )
     ordinary = nuclei_batches(4, 128)(0)
-    monkeypatch.setattr(microscopy, "nuclei", lambda: (learn, dark))
+    monkeypatch.setattr(microscopy, "nuclei", lambda: (train, dark))
     assert all(torch.equal(a, b) for a, b in zip(nuclei_batches(4, 128)(0), ordinary, strict=True))
 
 

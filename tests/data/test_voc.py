@@ -1,4 +1,4 @@
-"""VOC folders: read as the benchmark and D2L read them, and what is wrong with one is said in a sentence."""
+"""VOC folders: read as the benchmark and D2L read them, and errors name the file."""
 
 import d2l.torch as d2l
 import numpy as np
@@ -158,11 +158,11 @@ def test_boxes_of_the_xml_files(tmp_path):
           <part><name>head</name><bndbox><xmin>9</xmin></bndbox></part>
           <bndbox><xmax>20</xmax><xmin>11</xmin><ymin>1</ymin><ymax>2</ymax></bndbox></object>
         </annotation>""")
-    found = voc.read_objects(tmp_path / "a.xml")
+    found = voc.read_boxes(tmp_path / "a.xml")
     assert found.boxes.tolist() == [[0, 2, 3, 3.5], [10, 0, 20, 2]]
     assert found.labels.tolist() == [8, 20] and found.difficult.tolist() == [True, False]
     (tmp_path / "b.xml").write_text("<annotation></annotation>")
-    assert [len(field) for field in voc.read_objects(tmp_path / "b.xml")] == [0, 0, 0]
+    assert [len(field) for field in voc.read_boxes(tmp_path / "b.xml")] == [0, 0, 0]
 
 
 # ---- what is wrong ----
@@ -204,11 +204,13 @@ def test_an_empty_list(folder):
 @pytest.mark.parametrize("name", ["../../secret", "/etc/passwd", "a/../../b", "..\\b", "C:x"])
 def test_names_do_not_lead_out_of_the_folder(folder, name):
     (folder / "ImageSets" / "Segmentation" / "train.txt").write_text(f"{name}\n")
-    with pytest.raises(ValueError, match=r"^folder: expected the name of a file in .*VOC2012, got"):
+    with pytest.raises(
+        ValueError, match=r"^folder: expected the name of a file inside .*VOC2012, got"
+    ):
         voc.read(folder)
-    with pytest.raises(ValueError, match=r"^folder: expected the name of a file in"):
+    with pytest.raises(ValueError, match=r"^folder: expected the name of a file inside"):
         voc.read(folder, split=name)
-    with pytest.raises(ValueError, match=r"^folder: expected the name of a file in"):
+    with pytest.raises(ValueError, match=r"^folder: expected the name of a file inside"):
         voc.write_voc(folder, SCENES, split=name)
 
 
@@ -221,7 +223,8 @@ def test_truncated_pictures(folder, part, share):
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(
-        ValueError, match=rf"^folder: .*{part} is no whole picture \(.*\); fetch it again"
+        ValueError,
+        match=rf"^folder: .*{part} is not a complete image file \(.*\); download it again",
     ):
         voc.read(folder)[0]
 
@@ -290,15 +293,18 @@ BOX = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>3</xmax><ymax>3</ymax></bndbox>
             "expected x1 <= x2",
         ),
         (f"<a><object><name>cow</name>{BOX.replace('>1<', '>nan<')}</object></a>", "finite"),
-        (f"<a><object><name>unicorn</name>{BOX}</object></a>", "expected a class .* got 'unicorn'"),
-        (f"<a><object>{BOX}</object></a>", "expected a class .* got ''"),
+        (
+            f"<a><object><name>unicorn</name>{BOX}</object></a>",
+            "expected one of class_names .* got 'unicorn'",
+        ),
+        (f"<a><object>{BOX}</object></a>", "expected one of class_names .* got ''"),
         ('<!DOCTYPE a [<!ENTITY b "b">]><a>&b;</a>', "it declares a document type"),
     ],
 )
 def test_broken_xml(tmp_path, text, message):
     (tmp_path / "a.xml").write_text(text)
     with pytest.raises(ValueError, match=rf"^folder: .*a.xml.*{message}|^folder: {message}"):
-        voc.read_objects(tmp_path / "a.xml")
+        voc.read_boxes(tmp_path / "a.xml")
 
 
 def test_too_many_classes(folder):

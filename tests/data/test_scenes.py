@@ -1,12 +1,12 @@
-"""The scenes: the same wherever they are drawn, and every answer agrees with every other."""
+"""The scenes: the same wherever they are drawn, with a consistent ground truth."""
 
 import pytest
 import torch
 
+from course_utils.data._sprites import LEAST_VISIBLE
 from course_utils.data.scenes import (
     CLASS_NAMES,
     KEYPOINT_NAMES,
-    LEAST_VISIBLE,
     SKELETON,
     STUFF,
     THINGS,
@@ -65,7 +65,7 @@ def test_threads_do_not_change_scenes():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_gives_the_same_answers():
+def test_a_gpu_gives_the_same_scenes():
     here, there = make_scenes(range(32)), make_scenes(range(32), device="cuda")
     for name, left, right in zip(Scenes._fields, here, there, strict=True):
         if name == "captions":
@@ -231,8 +231,16 @@ def test_scenes_have_not_changed_by_accident(scenes):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (([-1],), ValueError, r"^indices: expected numbers from 0 to 2\*\*31 - 1, got -1$"),
-        (([0, 2**31],), ValueError, "^indices: expected numbers from 0 .* got 2147483648$"),
+        (
+            ([-1],),
+            ValueError,
+            r"^indices: expected numbers from 0 to 2\*\*31 - 1, but row 0 is -1$",
+        ),
+        (
+            ([0, 2**31],),
+            ValueError,
+            "^indices: expected numbers from 0 .* but row 1 is 2147483648$",
+        ),
         (([],), ValueError, r"^indices: expected shape \[b\] with at least one scene, got \[0\]$"),
         (([[1, 2]],), ValueError, r"^indices: expected shape \[b\] .* got \[1, 2\]$"),
         (([0.5],), TypeError, "^indices: expected whole numbers, got torch.float32$"),
@@ -259,10 +267,11 @@ def test_wrong_indices(arguments, error, message):
         (
             {"size": (8, 64)},
             ValueError,
-            r"^size: expected at least 16 pixels each way, got \(8, 64\)$",
+            r"^size: expected a height and width of at least 16 pixels, got \(8, 64\)$",
         ),
-        ({"seed": -1}, ValueError, r"^seed: expected 0 <= seed < 2\*\*31, got -1$"),
-        ({"seed": 0.5}, TypeError, "^seed: expected a whole number, got 0.5$"),
+        ({"seed": -1}, ValueError, "^seed: expected a whole number of at least 0, got -1$"),
+        ({"seed": 2**31}, ValueError, r"^seed: expected 0 <= seed < 2\*\*31, got 2147483648$"),
+        ({"seed": 0.5}, TypeError, "^seed: expected a whole number of at least 0, got 0.5$"),
         ({"device": "cuda:99"}, ValueError, "^device: this machine has no device 'cuda:99'"),
         ({"device": "abacus"}, ValueError, "^device: this machine has no device 'abacus'"),
     ],

@@ -1,0 +1,80 @@
+"""From axes to a stored image: displayed once, described, and reproducible."""
+
+import base64
+import io
+
+import numpy as np
+import pytest
+import torch
+from nbclient import NotebookClient
+from nbformat import v4
+from PIL import Image
+
+from course_utils import show
+from course_utils.show import figures
+
+
+def opened(png):
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+
+
+def example():
+    """A figure with a picture and two boxes whose tags start on each other."""
+    image = torch.linspace(0, 1, 3 * 40 * 60).reshape(3, 40, 60)
+    boxes = torch.tensor([[5.0, 8.0, 40.0, 35.0], [6.0, 9.0, 30.0, 30.0]])
+    return show.plot_boxes(boxes, ax=show.plot_image(image), labels=["a cat", "a dog"])
+
+
+def test_figure_is_displayed_once_with_its_description(published):
+    show.figure(example(), "A cat and a dog.")
+    [(data, metadata)] = published
+    assert metadata == {"image/png": {"alt": "A cat and a dog."}}
+    assert data["text/plain"] == "A cat and a dog."
+    pixels = opened(base64.b64decode(data["image/png"]))
+    assert pixels.shape[1] <= 720 and (pixels[0] == 255).all()
+
+
+@pytest.mark.parametrize("alt", ["", "  ", None])
+@pytest.mark.usefixtures("as_student")
+def test_figure_without_description_is_refused(ax, alt):
+    with pytest.raises(ValueError, match="alt: "):
+        show.figure(ax, alt)
+
+
+def test_same_figure_same_bytes(published):
+    for _ in range(2):
+        show.figure(example().figure, "A cat and a dog.")
+    assert published[0] == published[1]
+    png = base64.b64decode(published[0][0]["image/png"])
+    assert b"Software" not in png and b"matplotlib" not in png and b"tIME" not in png
+
+
+def test_few_colors_are_kept_exactly(ax):
+    show.plot_image(torch.tensor([[[0.2, 0.4]]] * 3).float(), ax=ax)
+    levels = set(opened(figures.png_bytes(ax.figure)).reshape(-1, 3)[:, 0].tolist())
+    assert {51, 102, 255} <= levels
+
+
+def test_many_colors_are_rounded_so_that_one_pixel_changes_no_other(ax):
+    show.plot_image(torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0)), ax=ax)
+    before = opened(figures.png_bytes(ax.figure))
+    ax.images[0].get_array()[30, 30] = 0.0
+    changed = (opened(figures.png_bytes(ax.figure)) != before).any(axis=-1)
+    assert 0 < changed.mean() < 0.001
+    assert set(np.unique(before).tolist()) <= {17 * level for level in range(16)}
+
+
+def test_in_a_notebook_each_cell_has_one_output():
+    cells = [
+        "import torch\nfrom course_utils import show",
+        "show.figure(show.plot_grid(torch.eye(2)), 'The identity.')",
+        "show.show_source(show.class_color)",
+        "show.explore(lambda n: show.plot_grid(torch.eye(n)), 'The identity.', n=(1, 4, 1, 2))",
+    ]
+    notebook = v4.new_notebook(cells=[v4.new_code_cell(cell) for cell in cells])
+    NotebookClient(notebook, timeout=120, kernel_name="python3", store_widget_state=False).execute()
+    first, drawn, shown, moved = (cell.outputs for cell in notebook.cells)
+    assert first == [] and len(drawn) == len(shown) == len(moved) == 1
+    assert drawn[0].metadata == {"image/png": {"alt": "The identity."}}
+    assert "def class_color(number: int" in shown[0].data["text/markdown"]
+    assert moved[0].data["text/plain"] == "A widget to move: n"

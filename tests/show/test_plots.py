@@ -1,0 +1,255 @@
+"""The plotting functions: what is drawn, where, and in which colour."""
+
+import math
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from matplotlib.colors import to_hex, to_rgb
+
+from course_utils import show
+from course_utils.show import figures
+
+
+def rectangles(ax):
+    return [(*patch.get_xy(), patch.get_width(), patch.get_height()) for patch in ax.patches]
+
+
+def texts(ax):
+    return [text.get_text() for text in ax.texts if text.get_text()]
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 6), (1, 4, 6), (4, 6)])
+def test_image_puts_pixels_on_unit_squares(ax, shape):
+    image = torch.zeros(shape)
+    image[..., 1, 4] = 1.0
+    assert show.plot_image(image, ax=ax, title="a dot") is ax
+    assert ax.get_xlim() == (0, 6) and ax.get_ylim() == (4, 0)
+    assert list(ax.images[0].get_extent()) == [0, 6, 4, 0]
+    assert len(ax.get_xticks()) == len(ax.get_yticks()) == 0
+    assert ax.get_title(loc="left") == "a dot"
+    ax.figure.canvas.draw()
+    drawn = np.asarray(ax.figure.canvas.buffer_rgba())[::-1]
+    for x, y, bright in [(4.1, 1.1, True), (4.9, 1.9, True), (3.9, 1.5, False), (4.5, 2.1, False)]:
+        column, row = ax.transData.transform((x, y)).astype(int)
+        assert (drawn[row, column, 0] > 128) == bright
+
+
+def test_boxes_stand_where_their_coordinates_say(ax):
+    boxes = torch.tensor([[1.0, 2.0, 5.0, 4.0], [0.5, 0.0, 0.5, 3.0]])
+    names = ["background", "cat", "dog"]
+    show.plot_boxes(
+        boxes,
+        ax=ax,
+        labels=torch.tensor([2, 1]),
+        names=names,
+        scores=torch.tensor([0.926, 1.0]),
+        styles=["-", ":"],
+    )
+    assert rectangles(ax) == [(1, 2, 4, 2), (0.5, 0, 0, 3)]
+    assert texts(ax) == ["dog 0.93", "cat 1.00"]
+    assert [to_hex(patch.get_edgecolor()).upper() for patch in ax.patches] == [
+        show.class_color(2),
+        show.class_color(1),
+    ]
+    assert [patch.get_linestyle() for patch in ax.patches] == ["-", ":"]
+
+
+def test_boxes_may_be_none_and_unlabelled(ax):
+    show.plot_boxes(torch.zeros(0, 4), ax=ax, labels=[], scores=torch.zeros(0))
+    show.plot_boxes(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), ax=ax, colors="red")
+    assert len(ax.patches) == 1 and not texts(ax)
+
+
+def test_tags_end_inside_the_axes_and_apart(ax):
+    show.plot_image(torch.zeros(3, 100, 100), ax=ax)
+    boxes = torch.tensor([[-20.0, -10.0, 50.0, 50.0]] * 4 + [[99.0, 99.0, 120.0, 120.0]])
+    show.plot_boxes(boxes, ax=ax, labels=["a person"] * 5)
+    figures.png_bytes(ax.figure)
+    ax.figure.draw_without_rendering()
+    places = [tag.get_bbox_patch().get_window_extent() for tag in ax.texts]
+    for index, place in enumerate(places):
+        assert place.x0 >= ax.bbox.x0 - 1 and place.x1 <= ax.bbox.x1 + 1
+        assert place.y0 >= ax.bbox.y0 - 1 and place.y1 <= ax.bbox.y1 + 1
+        assert not any(place.shrunk(0.98, 0.98).overlaps(other) for other in places[:index])
+
+
+def test_masks_are_filled_and_outlined_on_pixel_edges(ax):
+    masks = torch.zeros(2, 3, 4, dtype=torch.bool)
+    masks[0, 1, 1:3] = True
+    masks[1, 1, 2] = True
+    show.plot_masks(masks, ax=ax, colors=["#FF0000", "#0000FF"], alpha=0.5)
+    fill = ax.images[0].get_array()
+    np.testing.assert_allclose(fill[1, 1], [1, 0, 0, 0.5])
+    np.testing.assert_allclose(fill[1, 2], [1 / 3, 0, 2 / 3, 0.75])  # blue over red
+    assert fill[0].sum() == 0
+    edges = {
+        tuple(map(tuple, edge.astype(int).tolist()))
+        for edge in ax.collections[0].get_segments()[:6]
+    }
+    assert edges == {
+        ((1, 1), (2, 1)),
+        ((2, 1), (3, 1)),
+        ((1, 2), (2, 2)),
+        ((2, 2), (3, 2)),
+        ((1, 1), (1, 2)),
+        ((3, 1), (3, 2)),
+    }
+
+
+def test_neighbouring_masks_have_different_colors(ax):
+    show.plot_masks(torch.eye(9, dtype=torch.bool).reshape(9, 3, 3), ax=ax)
+    colors = [tuple(color[:3]) for row in ax.images[0].get_array().tolist() for color in row]
+    assert len(set(colors)) == 9
+
+
+def test_label_map_colors_names_and_legend(ax):
+    semantic = torch.tensor([[2, 2, 2, 1], [2, 2, 2, 255], [2, 2, 2, 255]])
+    show.plot_label_map(semantic, ["background", "cat", "dog", "car"], ax=ax)
+    colors = ax.images[0].get_array()
+    np.testing.assert_allclose(colors[0, 3, :3], to_rgb(show.class_color(1)))
+    np.testing.assert_allclose(colors[2, 0, :3], to_rgb(show.class_color(2)))
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["cat", "dog", "void"]
+    assert [patch.get_hatch() for patch in ax.patches] == ["///"]  # void is striped
+    assert {text.get_text(): text.get_position() for text in ax.texts}["dog"] == (1.5, 1.5)
+    ax.figure.draw_without_rendering()
+    assert (
+        not ax.get_legend().get_window_extent().overlaps(ax.get_window_extent().shrunk(0.99, 0.99))
+    )
+
+
+def test_label_map_over_a_picture_without_legend(ax):
+    show.plot_label_map(
+        torch.ones(4, 5).long(),
+        ["background", "cat"],
+        ax=ax,
+        image=torch.zeros(3, 4, 5),
+        alpha=0.4,
+        legend=False,
+    )
+    assert len(ax.images) == 2 and ax.get_legend() is None
+    assert ax.images[1].get_array()[0, 0, 3] == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_crops_stand_in_rows(count):
+    fig = show.plot_crops(
+        torch.rand(count, 3, 8, 8), [f"crop {k}" for k in range(count)], columns=3
+    )
+    assert [ax.get_title() for ax in fig.axes] == [f"crop {k}" for k in range(count)]
+    assert all(len(ax.images) == 1 for ax in fig.axes)
+    rows = {ax.get_subplotspec().rowspan.start for ax in fig.axes}
+    assert len(rows) == math.ceil(count / 3)
+    plt.close(fig)
+
+
+def test_box_targets_point_from_proposal_to_object(ax):
+    proposals = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
+    targets = torch.tensor([[10.0, 20.0, 30.0, 25.0]])
+    show.plot_box_targets(proposals, targets, ax=ax)
+    center, width, height = ax.texts[:3]
+    assert (tuple(center.xyann), tuple(center.xy)) == ((5, 5), (20, 22.5))
+    assert (tuple(width.xyann), tuple(width.xy)) == ((10, 5), (15, 5))
+    assert (tuple(height.xyann), tuple(height.xy)) == ((5, 10), (5, 7.5))
+    assert texts(ax) == [f"tw {math.log(2):+.2f}\nth {math.log(0.5):+.2f}"]
+
+
+def test_grid_writes_every_number_in_its_square(ax):
+    show.plot_grid(
+        torch.tensor([[1.0, -2.5, float("nan")], [0.0, 4.0, float("inf")]]), ax=ax, format="{:.1f}"
+    )
+    assert {text.get_position(): text.get_text() for text in ax.texts} == {
+        (0.5, 0.5): "1.0",
+        (1.5, 0.5): "-2.5",
+        (2.5, 0.5): "nan",
+        (0.5, 1.5): "0.0",
+        (1.5, 1.5): "4.0",
+        (2.5, 1.5): "inf",
+    }
+
+
+def test_grid_of_whole_numbers(ax):
+    show.plot_grid(torch.tensor([[1, 2]]), ax=ax, format="{:d}")
+    assert texts(ax) == ["1", "2"]
+
+
+def test_keypoints_leave_out_absent_joints_and_dash_hidden_bones(ax):
+    keypoints = torch.zeros(1, 17, 3)
+    keypoints[0, :3] = torch.tensor([[1.0, 2.0, 2.0], [3.0, 4.0, 2.0], [5.0, 6.0, 1.0]])
+    show.plot_keypoints(keypoints, [(0, 1), (1, 2), (2, 3)], ax=ax)
+    assert [line.get_xydata().tolist() for line in ax.lines] == [[[1, 2], [3, 4]], [[3, 4], [5, 6]]]
+    assert [line.get_linestyle() for line in ax.lines] == ["-", "--"]
+    assert [len(joints.get_offsets()) for joints in ax.collections] == [1, 2]
+
+
+@pytest.mark.usefixtures("as_student")
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: show.plot_image([1, 2]), TypeError, r"image: expected a torch.Tensor, got list"),
+        (lambda: show.plot_image(torch.zeros(2, 4, 4)), ValueError, r"image: .*got \[2, 4, 4\]"),
+        (
+            lambda: show.plot_image(torch.zeros(3, 4, 4).byte()),
+            TypeError,
+            "image: .*got torch.uint8",
+        ),
+        (lambda: show.plot_boxes(torch.zeros(3, 5)), ValueError, r"boxes: expected shape \[n, 4\]"),
+        (
+            lambda: show.plot_boxes(torch.zeros(2, 4), labels=["a"]),
+            ValueError,
+            "labels: expected 2.*got 1",
+        ),
+        (
+            lambda: show.plot_boxes(torch.zeros(1, 4), labels=torch.tensor([1])),
+            ValueError,
+            "names: ",
+        ),
+        (
+            lambda: show.plot_boxes(torch.zeros(1, 4), labels=torch.tensor([7]), names=["a"]),
+            ValueError,
+            "labels: .*got 7",
+        ),
+        (lambda: show.plot_boxes(torch.zeros(1, 4), scores=torch.zeros(2)), ValueError, "scores: "),
+        (
+            lambda: show.plot_boxes(torch.zeros(2, 4), colors=["red"]),
+            ValueError,
+            "colors: expected 2",
+        ),
+        (lambda: show.plot_masks(torch.zeros(1, 4, 4)), TypeError, "masks: expected torch.bool"),
+        (lambda: show.plot_masks(torch.zeros(4, 4).bool()), ValueError, r"masks: .*got \[4, 4\]"),
+        (lambda: show.plot_label_map(torch.tensor([[3]]), ["a"]), ValueError, "semantic: .*are 3"),
+        (lambda: show.plot_label_map(torch.zeros(2), ["a"]), ValueError, "semantic: "),
+        (lambda: show.plot_crops(torch.zeros(2, 3, 4, 4), ["a"]), ValueError, "titles: expected 2"),
+        (
+            lambda: show.plot_crops(torch.zeros(1, 3, 4, 4), ["a"], columns=0),
+            ValueError,
+            "columns: ",
+        ),
+        (
+            lambda: show.plot_box_targets(torch.ones(2, 4), torch.ones(1, 4)),
+            ValueError,
+            "ground_truth: ",
+        ),
+        (
+            lambda: show.plot_box_targets(torch.ones(1, 4), torch.ones(1, 4)),
+            ValueError,
+            "proposals: .*width",
+        ),
+        (
+            lambda: show.plot_grid(torch.zeros(3)),
+            ValueError,
+            r"matrix: expected shape \[h, w\], got \[3\]",
+        ),
+        (lambda: show.plot_keypoints(torch.zeros(1, 5, 3), []), ValueError, "keypoints: "),
+        (
+            lambda: show.plot_keypoints(torch.zeros(1, 17, 3), [(0, 17)]),
+            ValueError,
+            "skeleton: .*17",
+        ),
+        (lambda: show.figure("a figure", "text"), TypeError, "fig_or_ax: .*got str"),
+    ],
+)
+def test_bad_input_is_named_and_leaves_no_figure(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
