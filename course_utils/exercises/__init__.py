@@ -1,1 +1,1 @@
-"""Floor 5: the checks that notebooks and tests share, one module a notebook."""
+"""Floor 6: the checks of the exercises, shared by notebooks and tests; one module per notebook."""

@@ -1,4 +1,4 @@
-"""How an exercise is checked: call the student's function on chosen inputs and compare."""
+"""How an exercise is checked: call the student's function on chosen inputs and compare the results."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -14,8 +14,8 @@ class Case(NamedTuple):
 
     Attributes:
         what: the input in words, for the message.
-        arguments: what the function is called with.
-        hint: what to think about when this input fails.
+        arguments: the arguments for the call.
+        hint: shown when the function fails on this input.
     """
 
     what: str
@@ -24,11 +24,11 @@ class Case(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What a check found. A notebook shows its message.
+    """The result of a check. A notebook displays its message.
 
     Attributes:
         passed: True, False, or None when the exercise was not attempted yet.
-        message: a sentence or two for the student.
+        message: one or two sentences for the student.
     """
 
     passed: bool | None
@@ -39,15 +39,15 @@ class Verdict(NamedTuple):
 
 
 def _difference(got: Any, expected: Any, what: str = "the result") -> str | None:
-    """What is wrong with `got`, in words, or None."""
+    """How `got` differs from `expected`, in words, or None."""
     if isinstance(expected, tuple):
         if not isinstance(got, tuple | list) or len(got) != len(expected):
-            return f"{what} should be {len(expected)} things, got {_show(got)}"
-        parts = (
-            _difference(g, e, f"part {i} of {what}")
+            return f"{what} should be a tuple of {len(expected)} values, got {_show(got)}"
+        differences = (
+            _difference(g, e, f"value {i} of {what}")
             for i, (g, e) in enumerate(zip(got, expected, strict=True))
         )
-        return next((part for part in parts if part), None)
+        return next((difference for difference in differences if difference), None)
     try:
         tensor = torch.as_tensor(got).detach().cpu()
     except (TypeError, ValueError, RuntimeError):
@@ -65,12 +65,12 @@ def _difference(got: Any, expected: Any, what: str = "the result") -> str | None
     if wrong.any():
         place = wrong.nonzero()[0].tolist()
         got_there, expected_there = _show(tensor[tuple(place)]), _show(expected[tuple(place)])
-        return f"{what} should be {expected_there} at {place}, got {got_there}"
+        return f"{what} should be {expected_there} at index {place}, got {got_there}"
     return None
 
 
 def _show(value: Any) -> str:
-    """A value in at most a line, tensors as lists of numbers rounded to 4 digits."""
+    """A value in at most 120 characters; tensors as lists of numbers, rounded to 4 digits."""
     if isinstance(value, Tensor):
         value = (value.double() * 1e4).round().div(1e4) if value.is_floating_point() else value
         value = value.tolist()
@@ -79,21 +79,21 @@ def _show(value: Any) -> str:
 
 
 def check(student: Callable, reference: Callable, cases: Sequence[Case]) -> Verdict:
-    """Call a student's function on every case and compare it with the reference, to 4 digits.
+    """Call a student's function on every case and compare its results with the reference's, to 1e-4.
 
     Args:
-        student: the function to check; one that raises NotImplementedError is "not attempted yet".
-        reference: the course's own function of the same arguments.
-        cases: the inputs, simplest first. Tensors are copied: an in-place change harms nothing.
+        student: the function to check; if it raises NotImplementedError, the exercise is not attempted.
+        reference: a correct function with the same arguments.
+        cases: the inputs, simplest first. `student` gets copies of the tensors, which it may change.
 
     Returns:
-        The verdict on the first case that fails, or on all.
+        The verdict on the first case that fails, or on all cases.
 
     >>> cases = [Case("the number 3", (3,), "Twice means times 2.")]
     >>> check(lambda x: 2 * x, lambda x: x + x, cases)
     Passed: right on every input.
     >>> check(lambda x: x**2, lambda x: x + x, cases)
-    Not yet: on the number 3, expected 6, got 9. Hint: Twice means times 2.
+    Not yet: for the number 3, expected 6, got 9. Hint: Twice means times 2.
     """
     for case in cases:
         copies = tuple(
@@ -104,9 +104,9 @@ def check(student: Callable, reference: Callable, cases: Sequence[Case]) -> Verd
         except Exception as error:
             if type(error) is NotImplementedError and not error.args:  # torch's own has a message
                 return Verdict(None, NOT_ATTEMPTED)
-            reason = f"it stopped with {type(error).__name__}: {error}"
-            return Verdict(False, f"Not yet: on {case.what}, {reason}. Hint: {case.hint}")
+            reason = f"your function raised {type(error).__name__}: {error}"
+            return Verdict(False, f"Not yet: for {case.what}, {reason}. Hint: {case.hint}")
         difference = _difference(got, reference(*case.arguments))
         if difference:
-            return Verdict(False, f"Not yet: on {case.what}, {difference}. Hint: {case.hint}")
+            return Verdict(False, f"Not yet: for {case.what}, {difference}. Hint: {case.hint}")
     return Verdict(True, "Passed: right on every input.")

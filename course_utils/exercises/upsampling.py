@@ -20,41 +20,58 @@ def check_repeat_pixels(student: Callable) -> Verdict:
     """Check `student(image [h, w], factor) -> larger [h * factor, w * factor]`: nearest neighbour."""
     cases = [
         Case(
-            "the lecture's four numbers, twice as large",
+            "the lecture's 2 x 2 image and factor 2",
             (FOUR, 2),
-            "1 1 2 2, in two rows; then 3 3 4 4.",
+            "The first two rows are 1 1 2 2, the last two are 3 3 4 4.",
         ),
-        Case("two rows of three, three times as large", (WIDE, 3), "Use `factor`, not 2."),
-        Case("a factor of 1", (WIDE, 1), "Nothing changes."),
-        Case("one pixel", (FOUR[:1, :1], 2), "Four times the same number."),
+        Case(
+            "an image of 2 x 3 pixels and factor 3",
+            (WIDE, 3),
+            "Use the argument `factor`, not the number 2.",
+        ),
+        Case("a factor of 1", (WIDE, 1), "The output equals the input."),
+        Case(
+            "a single pixel and factor 2",
+            (FOUR[:1, :1], 2),
+            "The output is 2 x 2, with the same number four times.",
+        ),
     ]
     return check(student, _repeat, cases)
 
 
-def _linear_matrix(inputs: int, outputs: int, align_corners: bool = False) -> Tensor:
+def _linear_matrix(inputs: int, outputs: int) -> Tensor:
     columns = torch.eye(inputs)[None]
-    return interpolate(columns, size=outputs, mode="linear", align_corners=align_corners)[0].T
+    return interpolate(columns, size=outputs, mode="linear", align_corners=False)[0].T
 
 
 def check_linear_matrix(student: Callable) -> Verdict:
-    """Check `student(inputs, outputs) -> matrix [outputs, inputs]`: linear interpolation, half pixels."""
+    """Check `student(inputs, outputs) -> matrix [outputs, inputs]`: linear, align_corners=False."""
     cases = [
         Case(
-            "3 pixels left as they are",
+            "3 input and 3 output pixels",
             (3, 3),
-            "Each looks at itself, with weight 1 - distance: ones on the diagonal.",
+            "Each output pixel coincides with one input pixel: the matrix has ones on its diagonal.",
         ),
         Case(
-            "1 pixel made 3",
+            "1 input and 3 output pixels",
             (1, 3),
-            "A row for each output pixel. Whoever looks beyond the border gets the border pixel whole.",
-        ),
-        Case("2 pixels made 4", (2, 4), "Output i looks at (i + 0.5) * inputs / outputs - 0.5."),
-        Case(
-            "3 pixels made 5", (3, 5), "The ratio of the sizes is no whole number: divide with /."
+            "The matrix has one row per output pixel. A position beyond the border pixel gives this pixel "
+            "the weight 1.",
         ),
         Case(
-            "6 pixels made 4", (6, 4), "Shrinking follows the same rule: two weights in each row."
+            "2 input and 4 output pixels",
+            (2, 4),
+            "Output pixel i is interpolated at position (i + 0.5) * inputs / outputs - 0.5 of the input.",
+        ),
+        Case(
+            "3 input and 5 output pixels",
+            (3, 5),
+            "The ratio of the sizes is not an integer: divide with /, not with //.",
+        ),
+        Case(
+            "6 input and 4 output pixels",
+            (6, 4),
+            "Downsampling uses the same formula, with at most two weights in each row.",
         ),
     ]
     return check(student, _linear_matrix, cases)
@@ -69,38 +86,42 @@ def _unpool(values: Tensor, places: Tensor, size: tuple[int, int]) -> Tensor:
 def check_place_values(student: Callable) -> Verdict:
     """Check `student(values [h, w], places [h, w], size) -> larger [size]`: max unpooling.
 
-    `places` counts the output's pixels row by row, as the pooling layer wrote them down.
+    `places` are the indices that max pooling returns: they count the output's pixels row by row.
     """
     lecture = torch.tensor([[5, 2], [12, 15]])
     wide = torch.tensor([[1, 2, 11], [18, 13, 16]])
     cases = [
-        Case("the lecture's four numbers", (FOUR, lecture, (4, 4)), "Place 5 is row 1, column 1."),
+        Case(
+            "the lecture's 2 x 2 values",
+            (FOUR, lecture, (4, 4)),
+            "In an output of 4 x 4 pixels, index 5 is row 1, column 1.",
+        ),
         Case(
             "an output that is wider than high",
             (WIDE, wide, (4, 6)),
-            "Place p is row p // width, column p % width, with the output's width.",
+            "Index p is row p // width and column p % width, with the width of the output.",
         ),
         Case(
             "negative numbers and fractions",
             (-FOUR / 4, lecture, (4, 4)),
-            "Write the value as it is, whatever its sign; 0 only where there is none.",
+            "Copy each value unchanged, whatever its sign; only pixels without an index are 0.",
         ),
         Case(
-            "a row and a column left over by the pooling",
+            "an output of 5 x 5 pixels",
             (FOUR, torch.tensor([[0, 3], [16, 18]]), (5, 5)),
-            "`size` says how large the output is, not twice the input.",
+            "Use the argument `size`: the output need not be twice as large as the input.",
         ),
     ]
     return check(student, _unpool, cases)
 
 
-def _label_map(scores: Tensor, size: tuple[int, int], align_corners: bool = False) -> Tensor:
-    enlarged = interpolate(scores[None], size=size, mode="bilinear", align_corners=align_corners)
+def _label_map(scores: Tensor, size: tuple[int, int]) -> Tensor:
+    enlarged = interpolate(scores[None], size=size, mode="bilinear", align_corners=False)
     return enlarged[0].argmax(dim=0)
 
 
 def check_enlarge_labels(student: Callable) -> Verdict:
-    """Check `student(scores [c, h, w], size) -> classes [size]`: the best class of every large pixel."""
+    """Check `student(scores [c, h, w], size) -> classes [size]`: the best class of each output pixel."""
     edge = torch.tensor([[[4.0, 0.0]], [[0.0, 1.0]], [[1.0, 0.5]]])
     generator = torch.Generator().manual_seed(0)
     several = torch.randn(4, 3, 4, generator=generator)
@@ -108,123 +129,23 @@ def check_enlarge_labels(student: Callable) -> Verdict:
         Case(
             "one pixel, two classes",
             (edge[:2, :, :1], (2, 3)),
-            "A map [height, width] with the better class everywhere.",
+            "The output is a map [height, width] with the class of the higher score everywhere.",
         ),
         Case(
-            "a sure pixel beside an unsure one",
+            "a confident pixel beside an uncertain one",
             (edge, (2, 8)),
-            "Enlarge the scores first (align_corners=False): the sure class reaches further.",
+            "Upsample the scores first (bilinear, align_corners=False) and take the argmax afterwards: then "
+            "the class with the higher score covers more pixels.",
         ),
         Case(
-            "four classes, another shape",
+            "four classes, another aspect ratio",
             (several, (9, 8)),
-            "Bilinear, of the scores as they are: no softmax before it, no bicubic.",
+            "Interpolate the scores themselves, bilinearly: no softmax before it, and not bicubic.",
         ),
         Case(
-            "four classes, made smaller", (several, (2, 3)), "Bilinear here too, without antialias."
+            "four classes, a smaller output",
+            (several, (2, 3)),
+            "Downsampling is bilinear as well, without antialiasing.",
         ),
     ]
     return check(student, _label_map, cases)
-
-
-WRONG_SOLUTIONS = {
-    check_repeat_pixels: {
-        "tiles instead of pixels": lambda image, factor: image.repeat(factor, factor),
-        "always twice": lambda image, factor: _repeat(image, 2),
-        "rows only": lambda image, factor: image.repeat_interleave(factor, dim=0),
-        "axes swapped": lambda image, factor: _repeat(image.T, factor),
-        "bed of nails": lambda image, factor: (
-            _repeat(image, factor)
-            * (torch.arange(image.shape[0] * factor) % factor == 0)[:, None]
-            * (torch.arange(image.shape[1] * factor) % factor == 0)
-        ),
-        "bilinear": lambda image, factor: interpolate(
-            image[None, None], scale_factor=factor, mode="bilinear"
-        )[0, 0],
-        "always zero": lambda image, factor: torch.zeros_like(_repeat(image, factor)),
-    },
-    check_linear_matrix: {
-        "align_corners": lambda inputs, outputs: _linear_matrix(inputs, outputs, True),
-        "transposed": lambda inputs, outputs: _linear_matrix(inputs, outputs).T,
-        "nearest": lambda inputs, outputs: (
-            interpolate(torch.eye(inputs)[None], size=outputs, mode="nearest")[0].T
-        ),
-        "no half pixel": lambda inputs, outputs: (
-            1 - (torch.arange(outputs)[:, None] * inputs / outputs - torch.arange(inputs)).abs()
-        ).clamp(min=0),
-        "nothing beyond the border": lambda inputs, outputs: (
-            1
-            - (
-                (torch.arange(outputs)[:, None] + 0.5) * inputs / outputs
-                - 0.5
-                - torch.arange(inputs)
-            ).abs()
-        ).clamp(min=0),
-        "whole factors only": lambda inputs, outputs: torch.cat(
-            [
-                _linear_matrix(inputs, inputs * (outputs // inputs)),
-                torch.zeros(outputs % inputs, inputs),
-            ]
-        ),
-        "antialias": lambda inputs, outputs: (
-            interpolate(
-                torch.eye(inputs)[None, None],
-                size=(inputs, outputs),
-                mode="bilinear",
-                antialias=True,
-            )[0, 0].T
-        ),
-        "always zero": lambda inputs, outputs: torch.zeros(outputs, inputs),
-    },
-    check_place_values: {
-        "bed of nails": lambda values, places, size: _unpool(
-            values,
-            2 * size[1] * torch.arange(values.shape[0])[:, None]
-            + 2 * torch.arange(values.shape[1]),
-            size,
-        ),
-        "columns first": lambda values, places, size: _unpool(values, places, (size[1], size[0])).T,
-        "the input's width": lambda values, places, size: _unpool(
-            values, places // size[1] * values.shape[1] + places % size[1], size
-        ),
-        "off by one": lambda values, places, size: _unpool(values, (places - 1).clamp(min=0), size),
-        "places written instead of values": lambda values, places, size: _unpool(
-            places.float(), places, size
-        ),
-        "only positive numbers": lambda values, places, size: _unpool(
-            values.clamp(min=0), places, size
-        ),
-        "whole numbers only": lambda values, places, size: _unpool(values.trunc(), places, size),
-        "always twice as large": lambda values, places, size: _unpool(
-            values, places.clamp(max=4 * values.numel() - 1), tuple(2 * n for n in values.shape)
-        ),
-        "always zero": lambda values, places, size: torch.zeros(size),
-    },
-    check_enlarge_labels: {
-        "classes first, then nearest": lambda scores, size: interpolate(
-            scores.argmax(dim=0)[None, None].float(), size=size, mode="nearest"
-        )[0, 0].long(),
-        "classes first, then bilinear": lambda scores, size: (
-            interpolate(scores.argmax(dim=0)[None, None].float(), size=size, mode="bilinear")[0, 0]
-            .round()
-            .long()
-        ),
-        "scores by nearest": lambda scores, size: interpolate(
-            scores[None], size=size, mode="nearest"
-        )[0].argmax(dim=0),
-        "align_corners": lambda scores, size: _label_map(scores, size, True),
-        "axes swapped": lambda scores, size: _label_map(scores, (size[1], size[0])),
-        "probabilities": lambda scores, size: _label_map(scores.softmax(dim=0), size),
-        "bicubic": lambda scores, size: interpolate(scores[None], size=size, mode="bicubic")[
-            0
-        ].argmax(dim=0),
-        "antialias": lambda scores, size: interpolate(
-            scores[None], size=size, mode="bilinear", antialias=True
-        )[0].argmax(dim=0),
-        "the smallest score": lambda scores, size: _label_map(-scores, size),
-        "scores returned": lambda scores, size: interpolate(
-            scores[None], size=size, mode="bilinear"
-        )[0].amax(dim=0),
-        "always zero": lambda scores, size: torch.zeros(size, dtype=torch.int64),
-    },
-}

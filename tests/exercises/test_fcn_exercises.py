@@ -1,0 +1,167 @@
+"""Right and wrong solutions of the exercises in `course_utils.exercises.fcn`."""
+
+import itertools
+
+import torch
+from torch.nn.functional import interpolate
+
+from course_utils.core import VOID
+from course_utils.data.voc import colour_map
+from course_utils.exercises import fcn
+from course_utils.exercises.fcn import (
+    _add_finer,
+    _classes_of_colours,
+    _mean_loss,
+    _near,
+    _wrong_near_borders,
+)
+from course_utils.ops.losses import cross_entropy_loops
+from tests.exercises.common import ExerciseTests, linear_rows
+
+
+def doubled_by_weights(coarse, finer):
+    rows, columns = (linear_rows(size, 2 * size) for size in coarse.shape[1:])
+    doubled = rows @ coarse @ columns.T
+    return finer + doubled[:, : finer.shape[1], : finer.shape[2]]
+
+
+def colour_by_colour(picture, colours):
+    table = {tuple(colour): number for number, colour in enumerate(colours.tolist())}
+    return torch.tensor(
+        [[table.get(tuple(colour), 255) for colour in row] for row in picture.tolist()]
+    )
+
+
+def pixel_by_pixel_near_borders(predicted, labels, distance):
+    errors = []
+    for i, j in itertools.product(*map(range, labels.shape)):
+        rows = slice(max(0, i - distance), i + distance + 1)
+        around = labels[rows, max(0, j - distance) : j + distance + 1]
+        if (around != labels[i, j]).any():
+            errors.append(bool(predicted[i, j] != labels[i, j]))
+    return sum(errors) / max(1, len(errors))
+
+
+def add_finer_with(coarse, finer, **options):
+    doubled = interpolate(coarse[None], scale_factor=2, **options)[0]
+    return doubled[:, : finer.shape[1], : finer.shape[2]] + finer
+
+
+def unknown_colours_as(number, picture, colours):
+    classes = _classes_of_colours(picture, colours)
+    return classes.where(classes != VOID, number)
+
+
+RIGHT_SOLUTIONS = {
+    fcn.check_mean_loss: lambda scores, labels: cross_entropy_loops(scores[None], labels[None]),
+    fcn.check_add_finer: doubled_by_weights,
+    fcn.check_classes_of_colours: colour_by_colour,
+    fcn.check_wrong_near_borders: pixel_by_pixel_near_borders,
+}
+
+WRONG_SOLUTIONS = {
+    fcn.check_mean_loss: {
+        "void counts in the divisor": lambda scores, labels: (
+            _mean_loss(scores, labels) * (labels != VOID).sum() / labels.numel()
+        ),
+        "void is class 0": lambda scores, labels: _mean_loss(
+            scores, labels.where(labels != VOID, 0)
+        ),
+        "the sum": lambda scores, labels: _mean_loss(scores, labels) * (labels != VOID).sum(),
+        "softmax over rows": lambda scores, labels: (
+            -scores.log_softmax(dim=1)
+            .gather(0, labels.where(labels != VOID, 0)[None])[0][labels != VOID]
+            .mean()
+        ),
+        "logarithm to base 2": lambda scores, labels: (
+            _mean_loss(scores, labels) / torch.tensor(2.0).log()
+        ),
+        "probability without logarithm": lambda scores, labels: (
+            -scores.softmax(dim=0)
+            .gather(0, labels.where(labels != VOID, 0)[None])[0][labels != VOID]
+            .mean()
+        ),
+        "overflow": lambda scores, labels: (
+            -(scores.exp() / scores.exp().sum(dim=0))
+            .log()
+            .gather(0, labels.where(labels != VOID, 0)[None])[0][labels != VOID]
+            .mean()
+        ),
+        "softmax twice": lambda scores, labels: _mean_loss(scores.softmax(dim=0), labels),
+        "the opposite sign": lambda scores, labels: -_mean_loss(scores, labels),
+        "always zero": lambda scores, labels: torch.zeros(()),
+    },
+    fcn.check_add_finer: {
+        "nearest": lambda coarse, finer: add_finer_with(coarse, finer, mode="nearest"),
+        "align_corners": lambda coarse, finer: add_finer_with(
+            coarse, finer, mode="bilinear", align_corners=True
+        ),
+        "bicubic": lambda coarse, finer: add_finer_with(coarse, finer, mode="bicubic"),
+        "resized to the finer size": lambda coarse, finer: (
+            interpolate(coarse[None], size=finer.shape[1:], mode="bilinear")[0] + finer
+        ),
+        "the first row and column cropped": lambda coarse, finer: (
+            interpolate(coarse[None], scale_factor=2, mode="bilinear")[
+                0, :, -finer.shape[1] :, -finer.shape[2] :
+            ]
+            + finer
+        ),
+        "finer scores not added": lambda coarse, finer: _add_finer(coarse, torch.zeros_like(finer)),
+        "the mean": lambda coarse, finer: _add_finer(coarse, finer) / 2,
+        "multiplied": lambda coarse, finer: _add_finer(coarse, torch.zeros_like(finer)) * finer,
+        "the finer scores alone": lambda coarse, finer: finer,
+        "always zero": lambda coarse, finer: torch.zeros_like(finer),
+    },
+    fcn.check_classes_of_colours: {
+        "unknown is background": lambda picture, colours: unknown_colours_as(0, picture, colours),
+        "one equal channel is enough": lambda picture, colours: torch.where(
+            (picture[:, :, None] == colours).any(dim=-1).any(dim=-1),
+            (picture[:, :, None] == colours).any(dim=-1).long().argmax(dim=-1),
+            VOID,
+        ),
+        "the nearest colour": lambda picture, colours: (
+            (picture[:, :, None] - colours).abs().sum(dim=-1).argmin(dim=-1)
+        ),
+        "BGR": lambda picture, colours: _classes_of_colours(picture.flip(-1), colours),
+        "always VOC's table": lambda picture, colours: _classes_of_colours(
+            picture, colour_map(21).long()
+        ),
+        "off by one": lambda picture, colours: _classes_of_colours(picture, colours) + 1,
+        "transposed": lambda picture, colours: _classes_of_colours(picture, colours).T,
+        "unknown is the last class": lambda picture, colours: unknown_colours_as(
+            len(colours) - 1, picture, colours
+        ),
+        "always zero": lambda picture, colours: torch.zeros(picture.shape[:2], dtype=torch.int64),
+    },
+    fcn.check_wrong_near_borders: {
+        "all pixels": lambda predicted, labels, distance: (predicted != labels).float().mean(),
+        "share of all pixels": lambda predicted, labels, distance: (
+            ((predicted != labels) & _near(labels, distance)).sum() / labels.numel()
+        ),
+        "share of the errors": lambda predicted, labels, distance: (
+            ((predicted != labels) & _near(labels, distance)).sum()
+            / (predicted != labels).sum().clamp(min=1)
+        ),
+        "borders of the prediction": lambda predicted, labels, distance: (
+            ((predicted != labels) & _near(predicted, distance)).sum()
+            / _near(predicted, distance).sum().clamp(min=1)
+        ),
+        "always distance 1": lambda predicted, labels, distance: _wrong_near_borders(
+            predicted, labels, 1
+        ),
+        "distance + 1": lambda predicted, labels, distance: _wrong_near_borders(
+            predicted, labels, distance + 1
+        ),
+        "no border gives nan": lambda predicted, labels, distance: (
+            (predicted != labels)[_near(labels, distance)].float().mean()
+        ),
+        "right instead of wrong": lambda predicted, labels, distance: (
+            1 - _wrong_near_borders(predicted, labels, distance)
+        ),
+        "always zero": lambda predicted, labels, distance: 0.0,
+    },
+}
+
+
+class TestFCNExercises(ExerciseTests):
+    exercises, right, wrong = fcn, RIGHT_SOLUTIONS, WRONG_SOLUTIONS

@@ -1,0 +1,164 @@
+"""Right and wrong solutions of the exercises in `course_utils.exercises.rcnn_training_targets`."""
+
+import torch
+
+from course_utils.exercises import rcnn_training_targets
+from course_utils.exercises.rcnn_training_targets import (
+    _box_target,
+    _iou,
+    _three_way,
+    _training_targets,
+)
+from course_utils.ops.assignment import class_targets, match_boxes
+from course_utils.ops.box_coding import encode_boxes, encode_boxes_loops
+from course_utils.ops.boxes import box_iou, box_iou_loops
+from tests.exercises.common import ExerciseTests
+
+
+def targets_one_by_one(proposals, boxes, labels):
+    classes, targets = (
+        torch.zeros(len(proposals), dtype=torch.int64),
+        torch.zeros(len(proposals), 4),
+    )
+    for j, proposal in enumerate(proposals):
+        overlaps = [box_iou_loops(box[None], proposal[None]).item() for box in boxes]
+        best = max(overlaps, default=0)
+        if best >= 0.5:
+            classes[j] = labels[overlaps.index(best)]
+            targets[j] = encode_boxes_loops(boxes[overlaps.index(best)][None], proposal[None])[0]
+        elif best >= 0.3:
+            classes[j] = -1
+    return classes, targets
+
+
+def iou_with_sides(box1, box2, at_least):
+    """IoU with the width and height of the intersection clamped at `at_least`."""
+    sides = torch.minimum(box1[2:], box2[2:]) - torch.maximum(box1[:2], box2[:2])
+    shared = torch.maximum(sides, at_least).prod()
+    return shared / ((box1[2:] - box1[:2]).prod() + (box2[2:] - box2[:2]).prod() - shared)
+
+
+def wrong_targets(proposals, boxes, labels, mistake):
+    classes, targets = _training_targets(proposals, boxes, labels)
+    if mistake == "first object" and len(boxes):
+        classes = torch.where(classes > 0, labels[0], classes)
+    if mistake == "neutral is background":
+        classes = classes.clamp(min=0)
+    if mistake == "box targets for all" and len(boxes):
+        targets = encode_boxes(boxes[box_iou(boxes, proposals).argmax(dim=0)], proposals)
+    return classes, -targets if mistake == "the opposite sign" else targets
+
+
+def targets_with_thresholds(proposals, boxes, labels, high, low):
+    matches = match_boxes(box_iou(boxes, proposals), high, low)
+    targets = torch.zeros(len(proposals), 4)
+    positive = matches >= 0
+    targets[positive] = encode_boxes(boxes[matches[positive]], proposals[positive])
+    return class_targets(matches, labels), targets
+
+
+RIGHT_SOLUTIONS = {
+    rcnn_training_targets.check_iou: lambda a, b: box_iou_loops(a[None], b[None]).item(),
+    rcnn_training_targets.check_three_way: lambda iou, high, low: torch.tensor(
+        [1 if best >= high else 0 if best < low else -1 for best in iou.max(dim=0).values]
+    ),
+    rcnn_training_targets.check_box_target: lambda proposal, truth: encode_boxes_loops(
+        truth[None], proposal[None]
+    )[0],
+    rcnn_training_targets.check_training_targets: targets_one_by_one,
+}
+
+WRONG_SOLUTIONS = {
+    rcnn_training_targets.check_iou: {
+        "the sum of the areas instead of the union": lambda a, b: (
+            (i := _iou(a, b)) / (1 + i)  # intersection / (area + area)
+        ),
+        "width and height not clamped": lambda a, b: (
+            (w := (torch.min(a, b) - torch.max(a, b).roll(2))[2:].prod())
+            / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - w)
+        ),
+        "only the width clamped": lambda a, b: iou_with_sides(
+            a, b, torch.tensor([0.0, -torch.inf])
+        ),
+        "only the height clamped": lambda a, b: iou_with_sides(
+            a, b, torch.tensor([-torch.inf, 0.0])
+        ),
+        "width plus one": lambda a, b: _iou(
+            a + torch.tensor([0, 0, 1, 1]), b + torch.tensor([0, 0, 1, 1])
+        ),
+        "over the smaller box": lambda a, b: (
+            _iou(a, b)
+            / (1 + _iou(a, b))
+            * ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod())
+            / torch.min((a[2:] - a[:2]).prod(), (b[2:] - b[:2]).prod())
+        ),
+        "always zero": lambda a, b: 0.0,
+    },
+    rcnn_training_targets.check_three_way: {
+        "> instead of >=": lambda iou, high, low: _three_way(iou, high + 1e-4, low),
+        "neutral is negative": lambda iou, high, low: _three_way(iou, high, high),
+        "neutral is positive": lambda iou, high, low: _three_way(iou, low, low),
+        "neutral at the low threshold is negative": lambda iou, high, low: _three_way(
+            iou, high, low + 1e-4
+        ),
+        "the last object decides": lambda iou, high, low: _three_way(iou[-1:], high, low),
+        "the mean decides": lambda iou, high, low: _three_way(
+            iou.mean(dim=0, keepdim=True), high, low
+        ),
+        "thresholds of its own": lambda iou, high, low: _three_way(iou, 0.5, 0.3),
+        "axes swapped": lambda iou, high, low: _three_way(iou.T, high, low),
+        "always zero": lambda iou, high, low: torch.zeros(iou.shape[1], dtype=torch.int64),
+    },
+    rcnn_training_targets.check_box_target: {
+        "proposal and truth exchanged": lambda proposal, truth: encode_boxes(
+            proposal[None], truth[None]
+        )[0],
+        "in pixels": lambda proposal, truth: (
+            _box_target(proposal, truth) * torch.cat([proposal[2:] - proposal[:2], torch.ones(2)])
+        ),
+        "no logarithm": lambda proposal, truth: torch.cat(
+            [(e := _box_target(proposal, truth))[:2], e[2:].exp()]
+        ),
+        "corners instead of centres": lambda proposal, truth: torch.cat(
+            [
+                (truth - proposal)[:2] / (proposal[2:] - proposal[:2]),
+                encode_boxes(truth[None], proposal[None])[0, 2:],
+            ]
+        ),
+        "axes swapped": lambda proposal, truth: encode_boxes(truth[None], proposal[None])[
+            0, [1, 0, 3, 2]
+        ],
+        "logarithm to base 2": lambda proposal, truth: (
+            _box_target(proposal, truth) / torch.tensor([1, 1, 0.6931, 0.6931])
+        ),
+        "D2L's factors": lambda proposal, truth: encode_boxes(
+            truth[None], proposal[None], (10.0, 10.0, 5.0, 5.0)
+        )[0],
+        "always zero": lambda proposal, truth: torch.zeros(4),
+    },
+    rcnn_training_targets.check_training_targets: {
+        mistake: lambda *arguments, mistake=mistake: wrong_targets(*arguments, mistake)
+        for mistake in (
+            "first object",
+            "neutral is background",
+            "box targets for all",
+            "the opposite sign",
+        )
+    }
+    | {
+        f"thresholds {high} and {low}": lambda *arguments, high=high, low=low: (
+            targets_with_thresholds(*arguments, high, low)
+        )
+        for high, low in ((0.5001, 0.3), (0.5, 0.3001), (0.7, 0.3), (0.5, 0.1), (0.5, 0.5))
+    }
+    | {
+        "always zero": lambda proposals, boxes, labels: (
+            torch.zeros(len(proposals)),
+            torch.zeros(len(proposals), 4),
+        )
+    },
+}
+
+
+class TestRCNNTrainingTargetsExercises(ExerciseTests):
+    exercises, right, wrong = rcnn_training_targets, RIGHT_SOLUTIONS, WRONG_SOLUTIONS
