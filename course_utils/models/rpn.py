@@ -1,89 +1,29 @@
-"""Region proposal network: at every place, is there an object, and how must the anchor change to fit it?"""
+"""Region proposal network: for every anchor, is it an object, and which box fits the object better?"""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from course_utils.fast.boxes import box_iou
 from course_utils.fast.nms import batched_nms
-from course_utils.models.backbones import convolution_block
+from course_utils.models.blocks import convolution_block
+from course_utils.models.regions import GroundTruth, first_per_image
 from course_utils.ops.anchors import pyramid_anchors
 from course_utils.ops.assignment import balanced_sample, class_targets, match_boxes
 from course_utils.ops.box_coding import decode_boxes, encode_boxes
 from course_utils.ops.boxes import clip_boxes_to_image
 
-Objects = Mapping[
-    str, Tensor
-]  # "image", "boxes", "labels", ... with a row for each object of a batch
 
-
-def collate_objects(targets: Sequence[Mapping[str, Tensor]]) -> Objects:
-    """All objects of a batch in one list, each with the number of its image.
-
-    With that number, functions made for one image serve a batch: boxes of two images have an overlap of 0,
-    and nothing is ever padded.
-
-    Args:
-        targets: for each image "boxes", "labels", "masks", ...: one row an object in all of them.
-
-    Returns:
-        The same keys with the rows of all images, one after the other, and "image".
-
-    >>> targets = [{"labels": torch.tensor([3, 1])}, {"labels": torch.tensor([2])}]
-    >>> collate_objects(targets)
-    {'labels': tensor([3, 1, 2]), 'image': tensor([0, 0, 1])}
-    """
-    objects = {key: torch.cat([target[key] for target in targets]) for key in targets[0]}
-    counts = torch.tensor([len(target["labels"]) for target in targets])
-    image = torch.arange(len(targets)).repeat_interleave(counts)
-    return objects | {"image": image.to(objects["labels"].device)}
-
-
-def match_regions(
-    objects: Objects,
-    image: Int64[Tensor, " n"],
-    boxes: Float[Tensor, "n 4"],
-    high_threshold: float,
-    low_threshold: float,
-    allow_low_quality_matches: bool = False,
-) -> Int64[Tensor, " n"]:
-    """`match_boxes` for a whole batch: only objects of the same image count.
-
-    Args:
-        objects: all of the batch.
-        image: the image of each box.
-        boxes: anchors or proposals.
-        high_threshold, low_threshold, allow_low_quality_matches: as in `match_boxes`.
-
-    Returns:
-        For each box a place in `objects`, or -1 (negative), or -2 (neutral).
-    """
-    iou = box_iou(objects["boxes"], boxes)
-    iou = iou * (objects["image"][:, None] == image)
-    return match_boxes(iou, high_threshold, low_threshold, allow_low_quality_matches)
-
-
-def first_of_each(image: Int64[Tensor, " n"], count: int) -> Bool[Tensor, " n"]:
-    """Which entries are among the first `count` of their image.
-
-    >>> first_of_each(torch.tensor([0, 1, 0, 0, 1]), 2)
-    tensor([ True,  True,  True, False,  True])
-    """
-    if not len(image):
-        return image.bool()
-    return F.one_hot(image).cumsum(dim=0).gather(1, image[:, None])[:, 0] <= count
-
-
-class Answers(NamedTuple):
-    """What the network says about each anchor.
+class RPNOutput(NamedTuple):
+    """What the network predicts for each anchor.
 
     Attributes:
-        anchors: those of one image, all levels one after the other.
-        objectness: how sure it is of an object, before the sigmoid.
+        anchors: those of one image, the levels one after the other.
+        objectness: logits, before the sigmoid.
         deltas: `tx, ty, tw, th` from the anchor to the object.
         levels: how many anchors each level has.
     """
@@ -95,20 +35,20 @@ class Answers(NamedTuple):
 
 
 class RPN(nn.Module):
-    """A 3 x 3 convolution, then two 1 x 1: one for objectness, one for the boxes; the same on all levels.
+    """A 3 x 3 convolution, then two 1 x 1 convolutions: objectness and box deltas, shared by all levels.
 
     Args:
         channels: of the features.
-        strides: pixels of the image for one of each level.
+        strides: of the pyramid levels that have anchors, in pixels.
         sizes: of the anchors on each level, in pixels.
-        aspect_ratios: of the anchors, heights over widths.
-        samples: how many anchors an image learns from; half of them positive if there are so many.
-        candidates: the best so many of a level and image go to non-maximum suppression.
-        proposals: the best so many of an image leave it.
-        iou_threshold: of two proposals that overlap more, the weaker goes.
+        aspect_ratios: of the anchors, height over width.
+        batch_size_per_image: how many anchors of an image are sampled for the loss.
+        positive_fraction: the largest fraction of them that may be positive.
+        pre_nms_top_n: how many boxes of each level and image, by objectness, go to non-maximum suppression.
+        post_nms_top_n: how many proposals of each image are kept after it.
+        nms_threshold: a box is suppressed by a better one of its level when their IoU is above this.
 
-    Source: Ren et al., "Faster R-CNN", NeurIPS 2015, section 3.1. As in Lin et al., CVPR 2017, the layers are
-    shared by all levels; torchvision suppresses overlaps within each level, and here all levels compete.
+    Source: Ren et al., "Faster R-CNN", NeurIPS 2015, section 3.1; with a pyramid as in Lin et al., CVPR 2017.
     """
 
     def __init__(
@@ -118,10 +58,11 @@ class RPN(nn.Module):
         strides: Sequence[int] = (4, 8, 16, 32),
         sizes: Sequence[Sequence[float]] = ((32.0,), (64.0,), (128.0,), (256.0,)),
         aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
-        samples: int = 256,
-        candidates: int = 2000,
-        proposals: int = 1000,
-        iou_threshold: float = 0.7,
+        batch_size_per_image: int = 256,
+        positive_fraction: float = 0.5,
+        pre_nms_top_n: int = 2000,
+        post_nms_top_n: int = 1000,
+        nms_threshold: float = 0.7,
     ):
         super().__init__()
         shapes = len(sizes[0]) * len(aspect_ratios)
@@ -129,11 +70,13 @@ class RPN(nn.Module):
         self.objectness = nn.Conv2d(channels, shapes, 1)
         self.deltas = nn.Conv2d(channels, 4 * shapes, 1)
         self.strides, self.sizes, self.aspect_ratios = strides, sizes, aspect_ratios
-        self.samples, self.candidates = samples, candidates
-        self.proposals, self.iou_threshold = proposals, iou_threshold
+        self.batch_size_per_image = batch_size_per_image
+        self.positive_fraction = positive_fraction
+        self.pre_nms_top_n, self.post_nms_top_n = pre_nms_top_n, post_nms_top_n
+        self.nms_threshold = nms_threshold
 
-    def forward(self, features: Mapping[int, Float[Tensor, "b c _ _"]]) -> Answers:
-        """An answer for every anchor; of the features, those at its own strides count."""
+    def forward(self, features: Mapping[int, Float[Tensor, "b c _ _"]]) -> RPNOutput:
+        """A prediction for every anchor, from the levels of its own strides."""
         levels = [features[stride] for stride in self.strides]
         objectness, deltas = [], []
         for level in levels:
@@ -147,7 +90,7 @@ class RPN(nn.Module):
             self.aspect_ratios,
             device=levels[0].device,
         )
-        return Answers(
+        return RPNOutput(
             torch.cat(anchors),
             torch.cat(objectness, dim=1).float(),
             torch.cat(deltas, dim=1).float(),
@@ -155,92 +98,101 @@ class RPN(nn.Module):
         )
 
     def targets(
-        self, anchors: Float[Tensor, "n 4"], objects: Objects, images: int
+        self, anchors: Float[Tensor, "n 4"], ground_truth: GroundTruth, images: int
     ) -> tuple[Int64[Tensor, "b n"], Float[Tensor, "b n 4"]]:
-        """What each anchor should answer.
+        """Object, background or neither, and the box target, for every anchor of every image.
 
         Args:
-            anchors: of one image.
-            objects: all objects of the batch.
-            images: how many there are in the batch.
+            anchors: those of one image.
+            ground_truth: the objects of the batch.
+            images: number of images in the batch.
 
         Returns:
-            1 for an object, 0 for background, -1 for neither; and the box targets, 0 where there is none.
+            1 for an object, 0 for background, -1 for anchors that are not used; and the box targets, 0 where
+            an anchor is not positive.
         """
-        overlap = box_iou(objects["boxes"], anchors)  # [m, n]: every image has the same anchors
-        iou = overlap.new_zeros(len(overlap), images, len(anchors))
-        iou[torch.arange(len(iou), device=iou.device), objects["image"]] = overlap
-        matches = match_boxes(iou.flatten(1), 0.7, 0.3, allow_low_quality_matches=True)
-        boxes = anchors.repeat(images, 1)
-        labels = class_targets(matches, torch.ones_like(objects["labels"]))
-        positive = (labels == 1).nonzero()[:, 0]
-        deltas = torch.zeros_like(boxes)
-        deltas[positive] = encode_boxes(objects["boxes"][matches[positive]], boxes[positive])
-        return labels.view(images, -1), deltas.view(images, -1, 4)
+        labels = ground_truth["labels"].new_zeros(images, len(anchors))
+        deltas = anchors.new_zeros(images, len(anchors), 4)
+        for number in range(images):
+            boxes = ground_truth["boxes"][ground_truth["image"] == number]
+            matches = match_boxes(box_iou(boxes, anchors), 0.7, 0.3, allow_low_quality_matches=True)
+            labels[number] = class_targets(matches, labels.new_ones(len(boxes)))
+            positive = (matches >= 0).nonzero()[:, 0]
+            deltas[number, positive] = encode_boxes(boxes[matches[positive]], anchors[positive])
+        return labels, deltas
 
     def loss(
-        self, answers: Answers, labels: Int64[Tensor, "b n"], deltas: Float[Tensor, "b n 4"]
+        self, output: RPNOutput, labels: Int64[Tensor, "b n"], deltas: Float[Tensor, "b n 4"]
     ) -> dict[str, Float[Tensor, ""]]:
-        """Two of the four losses: objectness of a balanced sample of anchors, and the positives' boxes.
+        """Two of the four losses: objectness of a balanced sample of anchors, and the boxes of the positives.
 
         Args:
-            answers: of the network.
+            output: of the network.
             labels, deltas: of `targets`.
 
         Returns:
-            "objectness" and "proposal_box", divided by the number of anchors that should be sampled.
+            "objectness" and "proposal_box", divided by the number of anchors to sample in the batch.
         """
-        count = self.samples * len(labels)
-        positive, negative = balanced_sample(labels.flatten(), count, 0.5)
-        chosen = (positive | negative).nonzero()[:, 0]
-        positive = positive.nonzero()[:, 0]
+        samples = [
+            balanced_sample(row, self.batch_size_per_image, self.positive_fraction)
+            for row in labels
+        ]
+        positive, negative = (torch.cat(masks).nonzero()[:, 0] for masks in zip(*samples))
+        sampled = torch.cat([positive, negative])
         objectness = F.binary_cross_entropy_with_logits(
-            answers.objectness.flatten()[chosen], labels.flatten()[chosen].float(), reduction="sum"
+            output.objectness.flatten()[sampled],
+            labels.flatten()[sampled].float(),
+            reduction="sum",
         )
         box = F.smooth_l1_loss(
-            answers.deltas.flatten(0, 1)[positive],
+            output.deltas.flatten(0, 1)[positive],
             deltas.flatten(0, 1)[positive],
             beta=1 / 9,
             reduction="sum",
         )
+        count = self.batch_size_per_image * len(labels)
         return {"objectness": objectness / count, "proposal_box": box / count}
 
     @torch.no_grad()
     def predict(
-        self, answers: Answers, size: tuple[int, int]
+        self, output: RPNOutput, size: tuple[int, int]
     ) -> tuple[Float[Tensor, "k 5"], Float[Tensor, " k"]]:
-        """Proposals: the best anchors, moved and stretched, without those that overlap a better one.
+        """Proposals: the best anchors of each level, refined, without those that overlap a better one.
 
         Args:
-            answers: of the network.
-            size: the images' (height, width) in pixels.
+            output: of the network.
+            size: (height, width) of the images in pixels.
 
         Returns:
-            `image, x1, y1, x2, y2` of each proposal and its objectness, 0..1, best first.
+            `image, x1, y1, x2, y2` of each proposal and its objectness, 0..1, by falling objectness.
         """
-        places, start = [], 0
-        for count in answers.levels:
-            scores = answers.objectness[:, start : start + count]
-            places.append(scores.topk(min(self.candidates, count)).indices + start)
+        best, level, start = [], [], 0
+        for number, count in enumerate(output.levels):
+            scores = output.objectness[:, start : start + count]
+            best.append(scores.topk(min(self.pre_nms_top_n, count)).indices + start)
+            level += [number] * best[-1].shape[1]
             start += count
-        place = torch.cat(places, dim=1)  # [b, candidates]
-        scores = answers.objectness.gather(1, place).sigmoid().flatten()
-        deltas = answers.deltas.gather(1, place[..., None].expand(-1, -1, 4)).flatten(0, 1)
-        boxes = decode_boxes(deltas, answers.anchors[place.flatten()])
+        best = torch.cat(best, dim=1)  # [b, m]
+        images, count = best.shape
+        scores = output.objectness.gather(1, best).sigmoid().flatten()
+        deltas = output.deltas.gather(1, best[..., None].expand(-1, -1, 4)).flatten(0, 1)
+        boxes = decode_boxes(deltas, output.anchors[best.flatten()])
         boxes = clip_boxes_to_image(boxes, size)
-        image = torch.arange(len(place), device=place.device).repeat_interleave(place.shape[1])
-        keep = batched_nms(boxes, scores, image, self.iou_threshold)
-        keep = keep[first_of_each(image[keep], self.proposals)]
+        image = torch.arange(images, device=best.device).repeat_interleave(count)
+        level = torch.tensor(level, device=best.device).repeat(images)
+        group = image * len(output.levels) + level
+        keep = batched_nms(boxes, scores, group, self.nms_threshold)
+        keep = keep[first_per_image(image[keep], self.post_nms_top_n)]
         return torch.cat([image[keep, None], boxes[keep]], dim=1), scores[keep]
 
 
-def small(*, channels: int, proposals: int) -> RPN:
-    """An `RPN` for pictures of about 100 pixels and objects of about 36: anchors of one size, at stride 8."""
+def small(*, channels: int, post_nms_top_n: int) -> RPN:
+    """An `RPN` for images of about 100 pixels and objects of about 36: anchors of one size, at stride 8."""
     return RPN(
         channels=channels,
         strides=(8,),
         sizes=((36.0,),),
-        samples=128,
-        candidates=96,
-        proposals=proposals,
+        batch_size_per_image=128,
+        pre_nms_top_n=96,
+        post_nms_top_n=post_nms_top_n,
     )

@@ -1,8 +1,8 @@
 """The same small network applied to a patch around every pixel, and to the whole image at once.
 
-The sliding window answers for one pixel at a time: cut out a patch, classify it, move on. Neighbouring
-patches share nearly all their pixels, and the same products are computed again and again. As a convolution
-the network computes each of them once, and gives the same scores.
+The sliding window classifies one pixel at a time: crop a patch, classify it, move on. Neighbouring patches
+share nearly all their pixels, so the same products are computed again and again. Applied to the whole image
+as a convolution, the network computes each product once, and gives the same scores.
 """
 
 import itertools
@@ -19,12 +19,12 @@ from course_utils.core import check_floating, check_shape, check_size
 def small(classes: int, layers: int = 5, width: int = 16) -> nn.Sequential:
     """A classifier of patches: 3 x 3 convolutions without padding, until one pixel is left.
 
-    Each layer takes a pixel off every side, so with L layers a patch of 1 + 2L pixels becomes a single one:
-    the receptive field of the lecture. A last 1 x 1 convolution turns its features into scores.
+    Each layer removes one pixel on every side, so with L layers a patch of 1 + 2L pixels becomes a single
+    one: the receptive field of the lecture. A last 1 x 1 convolution turns its features into scores.
 
     Args:
-        classes: how many scores a patch gets.
-        layers: how many 3 x 3 convolutions, L.
+        classes: number of class scores per patch.
+        layers: number of 3 x 3 convolutions, L.
         width: their channels.
 
     Returns:
@@ -43,16 +43,13 @@ def small(classes: int, layers: int = 5, width: int = 16) -> nn.Sequential:
 
 
 def receptive_field(network: nn.Sequential) -> int:
-    """How many pixels across one output pixel sees: 1 + 2L for L convolutions of 3 x 3.
+    """Side of the receptive field of one output pixel: 1 + 2L for L convolutions of 3 x 3.
 
     Args:
-        network: convolutions of stride 1 without padding, and layers that look at one pixel.
+        network: convolutions of stride 1 without padding, and layers that work on single pixels.
 
     Returns:
         1 plus (kernel - 1) * dilation for each convolution.
-
-    Raises:
-        ValueError: a convolution with a stride or a padding, or one that is not square.
 
     >>> receptive_field(small(9, layers=5))
     11
@@ -61,7 +58,7 @@ def receptive_field(network: nn.Sequential) -> int:
 
 
 def _layers(network: nn.Sequential) -> list[nn.Conv2d]:
-    """The convolutions, if patch by patch and all at once can give the same."""
+    """The convolutions, if both methods give the same scores for them."""
     layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
     for layer in layers:
         plain = layer.stride == (1, 1) and layer.padding == (0, 0)
@@ -72,31 +69,27 @@ def _layers(network: nn.Sequential) -> list[nn.Conv2d]:
     return layers
 
 
-def _frame(network: nn.Sequential, images: Tensor) -> Tensor:
-    """Zeros around the images, so that there is a patch around each pixel, also around the corners."""
+def _pad(network: nn.Sequential, images: Tensor) -> Tensor:
+    """Zero padding, so that there is a patch around every pixel, also at the corners."""
     check_shape("images", images, "b", "c", "h", "w")
     check_floating("images", images)
     field = receptive_field(network)
     if field % 2 == 0:
-        raise ValueError(f"network: expected patches with a pixel in the middle, got side {field}")
+        raise ValueError(f"network: expected an odd receptive field, got {field}")
     return F.pad(images, [field // 2] * 4)
 
 
 def classify_patches(
     network: nn.Sequential, images: Float[Tensor, "b c h w"]
 ) -> Float[Tensor, "b classes h w"]:
-    """The sliding window: cut a patch out around every pixel and classify one after the other.
+    """The sliding window: crop a patch around every pixel and classify one after the other.
 
     Args:
-        network: as in `receptive_field`; gives one pixel for a patch.
-        images: of any size; beyond the border they are 0.
+        network: as in `receptive_field`; one output pixel for a patch.
+        images: of any size; they are padded with zeros.
 
     Returns:
         The scores of each pixel.
-
-    Raises:
-        TypeError: images that are not floating-point numbers.
-        ValueError: a wrong shape, or a network with a stride or a padding.
 
     Source: lecture, semantic segmentation idea 1; Farabet et al., "Learning Hierarchical Features for Scene
     Labeling", 2013.
@@ -104,10 +97,10 @@ def classify_patches(
     >>> classify_patches(small(9), torch.zeros(1, 3, 8, 8)).shape
     torch.Size([1, 9, 8, 8])
     """
-    framed = _frame(network, images)
+    padded = _pad(network, images)
     side = receptive_field(network)
-    patches = framed.unfold(2, side, 1).unfold(3, side, 1)  # [b, c, h, w, side, side], a view
-    rows = [  # a row of patches at a time: all of them would not fit into memory
+    patches = padded.unfold(2, side, 1).unfold(3, side, 1)  # [b, c, h, w, side, side], a view
+    rows = [  # one row of patches at a time, to save memory
         network(row.transpose(1, 2).flatten(0, 1)).unflatten(0, (len(images), -1))
         for row in patches.unbind(2)
     ]  # each [b, w, classes, 1, 1]
@@ -117,18 +110,14 @@ def classify_patches(
 def classify_at_once(
     network: nn.Sequential, images: Float[Tensor, "b c h w"]
 ) -> Float[Tensor, "b classes h w"]:
-    """The fully convolutional way: put the whole image through the same network, once.
+    """The fully convolutional network: the whole image through the same layers, once.
 
     Args:
         network: as in `classify_patches`.
-        images: of any size; beyond the border they are 0.
+        images: of any size; they are padded with zeros.
 
     Returns:
-        The same scores as `classify_patches` gives.
-
-    Raises:
-        TypeError: as there.
-        ValueError: as there.
+        The same scores as `classify_patches`.
 
     Source: lecture, semantic segmentation idea 2: fully convolutional.
 
@@ -138,7 +127,7 @@ def classify_at_once(
     ... )
     True
     """
-    return network(_frame(network, images))
+    return network(_pad(network, images))
 
 
 class Cost(NamedTuple):
@@ -154,17 +143,14 @@ class Cost(NamedTuple):
 
 
 def count_multiply_adds(network: nn.Sequential, size: tuple[int, int]) -> Cost:
-    """What both ways cost, counted by hand: output pixels * output channels * numbers in a filter, added up.
+    """The cost of both methods: output pixels * output channels * numbers in a filter, summed over layers.
 
     Args:
         network: as in `classify_patches`.
         size: the image's (height, width) in pixels.
 
     Returns:
-        Both counts. Their ratio is about the number of times that the sliding window repeats itself.
-
-    Raises:
-        ValueError: a size that is not above zero, or a network with a stride or a padding.
+        Both counts. Their ratio says how often the sliding window computes the same product.
 
     A single 3 x 3 layer repeats nothing:
 
@@ -181,7 +167,7 @@ def count_multiply_adds(network: nn.Sequential, size: tuple[int, int]) -> Cost:
 
 
 def _count(network: nn.Sequential, height: int, width: int) -> int:
-    """The multiply-adds of one pass over pixels of this size, layer by layer."""
+    """The multiply-adds of one forward pass over an input of this size."""
     total = 0
     for layer in _layers(network):
         reach = (layer.kernel_size[0] - 1) * layer.dilation[0]
@@ -193,21 +179,17 @@ def _count(network: nn.Sequential, height: int, width: int) -> int:
 def influence(
     network: nn.Module, images: Float[Tensor, "b c h w"], pixel: tuple[int, int]
 ) -> Float[Tensor, "h w"]:
-    """How much each image pixel moves the scores at one output pixel: the receptive field, measured.
+    """How much each image pixel influences the scores at one output pixel: the receptive field, measured.
 
-    The gradient of that output pixel is 0 wherever the network does not look.
+    The gradient of that output pixel is 0 outside its receptive field.
 
     Args:
-        network: any that maps images to maps of scores.
-        images: random ones will do; the more, the fewer dead ReLUs hide a path.
+        network: any that maps images to score maps.
+        images: random ones will do; with many of them, every path through the ReLUs is active in some.
         pixel: (row, column) of the output.
 
     Returns:
-        The size of the gradient, added up over images and channels.
-
-    Raises:
-        TypeError: images that are not floating-point numbers.
-        ValueError: a wrong shape.
+        The absolute gradient, summed over images and channels.
 
     >>> seen = influence(small(9, layers=2), torch.rand(4, 3, 9, 9), (2, 2)) > 0
     >>> seen.int()[:, 4]

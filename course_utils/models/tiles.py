@@ -1,4 +1,4 @@
-"""How a picture goes through a network: tile by tile without seams, and from eight sides."""
+"""Inference on large images: tile by tile without seams, and averaged over eight views."""
 
 from collections.abc import Callable
 
@@ -12,19 +12,19 @@ from course_utils.core import check_floating, check_shape
 def mirror_pad(
     image: Float[Tensor, "c h w"], before: int, after: tuple[int, int]
 ) -> Float[Tensor, "c h2 w2"]:
-    """Continue a picture beyond its borders as a mirror would: the border pixel itself is not repeated.
+    """Continue an image beyond its borders by reflection; the border pixel itself is not repeated.
 
     Args:
         image: of any number of channels.
-        before: new pixels above, and as many at the left.
-        after: new pixels below and at the right. There may be more than the picture has: the mirrors then
-            face each other.
+        before: new pixels at the top, and as many at the left.
+        after: new pixels at the bottom and at the right. There may be more than the image has: it is then
+            reflected several times.
 
     Returns:
-        The larger picture.
+        The larger image.
 
     Source: Ronneberger et al., "U-Net", 2015, section 2. Same as `torch.nn.functional.pad` with
-    mode="reflect", which stops at the size of the picture.
+    mode="reflect", which allows no more pixels than the image has.
 
     >>> mirror_pad(torch.tensor([[[1.0, 2.0, 3.0]]]), 0, (0, 5))
     tensor([[[1., 2., 3., 2., 1., 2., 3., 2.]]])
@@ -39,11 +39,11 @@ def mirror_pad(
     return image[:, rows[:, None], columns]
 
 
-def _reflect(places: Tensor, size: int) -> Tensor:
-    """The pixel that a mirror at the first and at the last pixel shows at each place."""
+def _reflect(positions: Tensor, size: int) -> Tensor:
+    """The index that reflection at the first and the last pixel gives for each position."""
     period = max(1, 2 * (size - 1))
-    places = places % period
-    return torch.minimum(places, period - places).clamp(max=size - 1)
+    positions = positions % period
+    return torch.minimum(positions, period - positions).clamp(max=size - 1)
 
 
 def predict_in_tiles(
@@ -53,25 +53,21 @@ def predict_in_tiles(
     tile: int,
     overlap: int,
 ) -> Float[Tensor, "k h w"]:
-    """Predict a picture tile by tile; each tile comes with its surroundings, and only its middle is kept.
+    """Predict an image tile by tile (overlap-tile); only the middle of each prediction is kept.
 
-    A pixel at a tile's border needs to see what lies beyond, or its answer changes where one tile ends and
-    the next begins. With an overlap as wide as half the receptive field the seams are gone. Beyond the
-    picture's own border lies its mirror image.
+    A pixel at the border of a tile needs the context beyond it, or its prediction depends on where the tile
+    ends. With an overlap of half the receptive field there are no seams. Beyond the border of the image the
+    context is its reflection.
 
     Args:
-        predict: a network, from images to scores of the same size, or narrower by up to `overlap` at each
-            side (a U-Net with padding 0 is narrower by its `border`).
-        image: a picture of any size.
-        tile: height and width of what is kept of each prediction.
-        overlap: how much more a tile sees at each of its four sides, in pixels.
+        predict: a network, from images to scores of the same size, or smaller by up to `overlap` on each
+            side (a U-Net with padding 0 is smaller by its `border`).
+        image: of any size.
+        tile: height and width of the part that is kept of each prediction.
+        overlap: context on each of the four sides of a tile, in pixels.
 
     Returns:
-        One score a class and pixel of the picture.
-
-    Raises:
-        TypeError: the picture has no floating-point numbers.
-        ValueError: a wrong shape, no tile, or scores that are too narrow.
+        One score per class and pixel of the image.
 
     Source: Ronneberger et al., "U-Net", 2015, figure 2.
 
@@ -96,10 +92,12 @@ def predict_in_tiles(
 
 
 def _middle(scores: Tensor, tile: int) -> Tensor:
-    """The scores of the tile itself, out of those of the tile and its surroundings."""
+    """The scores of the tile itself, without its context."""
     cut = (scores.shape[1] - tile) // 2
     if cut < 0:
-        raise ValueError(f"predict: expected {tile} or more pixels back, got {scores.shape[1]}")
+        raise ValueError(
+            f"predict: expected an output of at least {tile} pixels, got {scores.shape[1]}"
+        )
     return scores[:, cut : cut + tile, cut : cut + tile]
 
 
@@ -107,27 +105,26 @@ def mean_over_views(
     predict: Callable[[Float[Tensor, "c _ _"]], Float[Tensor, "k _ _"]],
     image: Float[Tensor, "c h w"],
 ) -> Float[Tensor, "k h w"]:
-    """Predict a picture in its eight views, turn the answers back, and average them.
+    """Predict an image in eight views, transform the predictions back, and average them.
 
-    Under a microscope there is no above and below. A network that was trained on a few pictures still makes
-    another small mistake in each view, and the mean has fewer of them.
+    A microscope image has no up and down, so all eight views are equally valid (test-time augmentation).
 
     Args:
-        predict: from a picture to something of the same height and width, such as probabilities.
-        image: the picture.
+        predict: from an image to a map of the same height and width, such as probabilities.
+        image: the image.
 
     Returns:
-        The mean of the predictions for four quarter turns, each as it is and mirrored.
+        The mean of the predictions for four rotations by 90 degrees, each with and without a flip.
 
-    Source: Ronneberger et al., "U-Net", 2015, table 1, where seven turned versions are averaged.
+    Source: Ronneberger et al., "U-Net", 2015, table 1, where seven rotated versions are averaged.
 
     >>> image = torch.rand(1, 4, 6)
     >>> torch.allclose(mean_over_views(torch.sqrt, image), image.sqrt())
     True
     """
-    answers = []
+    predictions = []
     for turns in range(4):
         view = torch.rot90(image, turns, (1, 2))
-        for answer in (predict(view), predict(view.flip(2)).flip(2)):
-            answers.append(torch.rot90(answer, -turns, (1, 2)))
-    return torch.stack(answers).mean(dim=0)
+        for prediction in (predict(view), predict(view.flip(2)).flip(2)):
+            predictions.append(torch.rot90(prediction, -turns, (1, 2)))
+    return torch.stack(predictions).mean(dim=0)

@@ -1,4 +1,4 @@
-"""U-Net: down to see what, up to see where, and at each level a skip connection across."""
+"""U-Net: a contracting path, an expanding path, and a skip connection between them at each level."""
 
 import itertools
 
@@ -8,11 +8,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from course_utils.core import check_floating, check_shape
-from course_utils.models.backbones import convolution_block
+from course_utils.models.blocks import convolution_block, crop_to
 
 
 def _level(inputs: int, outputs: int, convolutions: int, padding: int) -> nn.Sequential:
-    """The convolutions of one level on one side; the first changes the number of channels."""
+    """The convolutions of one level of a path; the first changes the number of channels."""
     channels = [inputs] + [outputs] * convolutions
     return nn.Sequential(
         *(convolution_block(a, b, padding=padding) for a, b in itertools.pairwise(channels))
@@ -20,16 +20,29 @@ def _level(inputs: int, outputs: int, convolutions: int, padding: int) -> nn.Seq
 
 
 class UNetBackbone(nn.Module):
-    """A U-Net without its last layer: what the way up sees at each level, finest first.
+    """A U-Net without its last layer: the features of the expanding path, finest first.
 
-    It serves a detector as backbone and pyramid in one: its fine levels know what the coarse ones know.
+    Pooling halves the size and the channels double; on the way up a transposed convolution undoes both. The
+    skip connection concatenates the features from before the pooling with those that come up, so that the
+    decoder has the positions of edges at hand.
 
     Args:
-        channels, width, depth, convolutions, padding, stride, skips: as in `UNet`.
+        channels: of the images.
+        width: channels of the finest level.
+        depth: how often the image is halved.
+        convolutions: number of 3 x 3 convolutions on each level, going down and again going up.
+        padding: 1 keeps the size. 0 is the paper's choice: no convolution reaches beyond the image, and the
+            output is `border` pixels smaller on each side.
+        stride: 1 as in the paper. With 2 all levels work at half the resolution, at a quarter of the cost:
+            blocks of 2 x 2 pixels become channels (`pixel_unshuffle`).
+        skips: False removes the skip connections, to measure their effect.
 
     Attributes:
         channels: of each level, finest first.
-        border: as in `UNet`.
+        border: how many pixels smaller the output is than the image, on each of the four sides.
+
+    Source: Ronneberger et al., "U-Net: Convolutional Networks for Biomedical Image Segmentation", 2015. Batch
+    normalisation is younger than the paper.
     """
 
     def __init__(
@@ -53,34 +66,34 @@ class UNetBackbone(nn.Module):
         )
         upwards = widths[-2::-1]
         self.down, self.bottom = nn.ModuleList(down), bottom
-        self.enlarge = nn.ModuleList(nn.ConvTranspose2d(2 * w, w, 2, stride=2) for w in upwards)
+        self.upconv = nn.ModuleList(nn.ConvTranspose2d(2 * w, w, 2, stride=2) for w in upwards)
         self.up = nn.ModuleList(
             _level(2 * w if skips else w, w, convolutions, padding) for w in upwards
         )
         self.image_channels, self.channels = channels, tuple(widths)
         self.stride, self.skips = stride, skips
-        # Without padding the first level takes so many pixels away, and each further down twice as many.
+        # Without padding the first level loses this many pixels, and each further level twice as many.
         self.lost = 0 if padding else 2 * stride * convolutions
         self.border = self.lost // 2 * (3 * 2**depth - 2)
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b _ _ _"], ...]:
-        """The features of the way up, finest first: at `stride`, twice that, and so on to the bottom."""
+        """The features of the expanding path, finest first: at `stride`, twice that, down to the bottom."""
         x = F.pixel_unshuffle(self._fit(images), self.stride)
         x = x.contiguous(memory_format=torch.channels_last)  # faster on a CPU
-        across = []
+        skips = []
         for convolve in self.down:
             x = convolve(x)
-            across.append(x)
+            skips.append(x)
             x = F.max_pool2d(x, 2)
         features = [self.bottom(x)]
-        for enlarge, convolve in zip(self.enlarge, self.up):
-            x, skip = enlarge(features[-1]), across.pop()
-            x = torch.cat([_middle(skip, x), x], dim=1) if self.skips else x
+        for upconv, convolve in zip(self.upconv, self.up):
+            x, skip = upconv(features[-1]), skips.pop()
+            x = torch.cat([_center_crop(skip, x), x], dim=1) if self.skips else x
             features.append(convolve(x))
         return tuple(features[::-1])
 
     def _fit(self, images: Tensor) -> Tensor:
-        """Images that can be halved at each level: filled up with zeros if there is padding, else checked."""
+        """Images that can be halved at each level: padded with zeros, or with padding 0 only checked."""
         check_shape("images", images, "b", self.image_channels, "h", "w")
         check_floating("images", images)
         step = self.stride * 2 ** len(self.down)
@@ -97,56 +110,46 @@ class UNetBackbone(nn.Module):
         return images
 
 
-class UNet(UNetBackbone):
-    """Convolve and pool on the way down; enlarge, join the other side and convolve on the way up.
-
-    Pooling halves the size and the channels double; on the way up a transposed convolution undoes both. The
-    skip connection lays the features from before the pooling beside those that come up, so the decoder need
-    not guess where a border ran. Batch normalisation, which is younger than the paper, makes training quick.
+class UNet(nn.Module):
+    """Class scores for every pixel from the finest features of a `UNetBackbone`.
 
     Args:
-        classes: how many scores a pixel gets.
-        channels: of the images.
-        width: channels of the uppermost level.
-        depth: how often the image is halved.
-        convolutions: how many of 3 x 3 each level has, going down and again going up.
-        padding: 1 keeps the size. 0 is the paper's way: no convolution looks beyond the image, and the
-            scores are those of its middle, `border` pixels narrower at each side.
-        stride: 1 is the paper's. With 2 all levels work at half the size, which costs a quarter: blocks of
-            2 x 2 pixels come in together, and the last layer is a transposed convolution out of them.
-        skips: False leaves the skip connections away, to measure what they are good for.
+        classes: number of class scores per pixel.
+        width, stride: as in `UNetBackbone`. With stride 2 the last layer is a transposed convolution, which
+            brings the scores back to full size.
+        options: the other arguments of `UNetBackbone`.
 
     Attributes:
-        border: how many pixels fewer than the images the scores have, at each of the four sides.
-
-    Source: Ronneberger et al., "U-Net: Convolutional Networks for Biomedical Image Segmentation", 2015.
+        border: as in `UNetBackbone`.
     """
 
-    def __init__(self, *, classes: int, width: int = 64, stride: int = 1, **shape: int):
-        super().__init__(width=width, stride=stride, **shape)
-        self.score = nn.ConvTranspose2d(width, classes, stride, stride)  # stride 1: plain 1 x 1
+    def __init__(self, *, classes: int, width: int = 64, stride: int = 1, **options: int):
+        super().__init__()
+        self.backbone = UNetBackbone(width=width, stride=stride, **options)
+        self.score = nn.ConvTranspose2d(
+            width, classes, stride, stride
+        )  # stride 1: a 1 x 1 convolution
+        self.border = self.backbone.border
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes oh ow"]:
-        """One score a class and pixel; with padding 1 for every pixel, with padding 0 for the middle."""
-        finest, *_ = super().forward(images)
-        return self.score(finest)[..., : images.shape[-2], : images.shape[-1]]
+        """One score per class and pixel; with padding 0 for the pixels at least `border` from the edge."""
+        finest, *_ = self.backbone(images)
+        return crop_to(self.score(finest), images)
 
 
-def _middle(skip: Tensor, like: Tensor) -> Tensor:
-    """Cut to the size of another map, as much on each side; with padding 1 there is nothing to cut."""
+def _center_crop(skip: Tensor, like: Tensor) -> Tensor:
+    """Crop to the size of another map, equally on both sides; with padding 1 there is nothing to crop."""
     height, width = like.shape[2:]
     top, left = (skip.shape[2] - height) // 2, (skip.shape[3] - width) // 2
     return skip[:, :, top : top + height, left : left + width]
 
 
 def small(classes: int, skips: bool = True) -> UNet:
-    """A U-Net for a laptop: thin, and with one convolution a level.
-
-    In the same time it sees nearly twice as many pictures as with two, which does it more good.
+    """A U-Net for a laptop: narrow, and with one convolution per level.
 
     Args:
-        classes: how many scores a pixel gets.
-        skips: as in `UNet`.
+        classes: number of class scores per pixel.
+        skips: as in `UNetBackbone`.
 
     Returns:
         The network, with random weights.

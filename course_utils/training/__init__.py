@@ -1,9 +1,17 @@
-"""Floor 4: one loop that trains every model of the course, checkpoints that survive a kill, and the recipes.
+"""Floor 5: one training loop for every model of the course, checkpoints to resume from, tasks and recipes.
 
-`python -m course_utils.training --help` is the same from a terminal.
+`python -m course_utils.training --help` shows how to train from a terminal.
 """
 
 from course_utils.training.checkpoints import History, load_weights, save_weights
-from course_utils.training.loop import Record, cosine_schedule, train
+from course_utils.training.loop import Record, cosine_schedule, train, train_step
 
-__all__ = ["History", "Record", "cosine_schedule", "load_weights", "save_weights", "train"]
+__all__ = [
+    "History",
+    "Record",
+    "cosine_schedule",
+    "load_weights",
+    "save_weights",
+    "train",
+    "train_step",
+]

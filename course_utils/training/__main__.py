@@ -1,4 +1,4 @@
-"""`python -m course_utils.training`: train a model from a terminal, or make a shipped checkpoint again."""
+"""`python -m course_utils.training`: train a model from a terminal, or reproduce a shipped checkpoint."""
 
 import argparse
 import os
@@ -7,12 +7,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from course_utils.training.loop import Record
 from course_utils.training.recipes import RECIPES, fit, settings, ship
 
 DESCRIPTION = """\
-Train a model of the course. Writes OUT/NAME.safetensors, the weights, and OUT/NAME.json, how they were made
-and how good they are. What you leave out comes from the recipe.
+Train a model of the course. The weights are written to OUT/NAME.safetensors; their settings and metrics to
+OUT/NAME.json. The default of every setting is that of the recipe.
 """
 
 EPILOG = """\
@@ -20,26 +22,30 @@ recipes:
 {recipes}
 
 examples:
-  Make the shipped checkpoint again (files in build/checkpoints):
+  Reproduce the shipped checkpoint (in build/checkpoints):
       python -m course_utils.training --recipe fcn
-  A minute of training, and what came of it:
+  Train for about a minute:
       python -m course_utils.training fcn --steps 500
-  Cut off? The same command goes on where it was, to the same bits:
+  Continue an interrupted training; the weights are the same as without the interruption:
       python -m course_utils.training fcn --steps 500 --resume
-  Photos of your own, in the layout of VOC or COCO:
+  Train on your own photos, in a folder with the layout of VOC or COCO:
       python -m course_utils.training unet --data VOCdevkit/VOC2012 --size 160
-  Two processes that share every batch (GPUs, or CPU cores):
+  Train with two processes (GPUs or CPU cores), each on half of every batch:
       torchrun --nproc-per-node 2 -m course_utils.training unet
 
 The same command gives the same weights on the same machine with the same number of threads
 (OMP_NUM_THREADS).
+
+Several processes make the same steps as one, but for random numbers in the model (dropout, sampling) and
+batch norm on the CPU: every process normalises its own share of the batch, because PyTorch's SyncBatchNorm,
+which is used on GPUs, has no CPU version.
 """
 
 
-def number_above_zero(kind: type) -> Callable[[str], int | float]:
-    """What argparse calls to read a number: a whole one for int, any for float."""
+def positive(kind: type) -> Callable[[str], int | float]:
+    """A `type` for argparse: positive integers for int, positive numbers for float."""
 
-    def read(text: str) -> int | float:
+    def parse(text: str) -> int | float:
         try:
             value = kind(text)
         except ValueError:
@@ -49,11 +55,11 @@ def number_above_zero(kind: type) -> Callable[[str], int | float]:
             raise argparse.ArgumentTypeError(f"expected a {whole}number above 0, got {text!r}")
         return value
 
-    return read
+    return parse
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The options, with the recipes in the help."""
+    """The parser of the command line, with the recipes in its help text."""
     recipes = "\n".join(
         f"  {name:<6} {recipe.about}; {recipe.steps} steps of {recipe.batch_size}"
         for name, recipe in RECIPES.items()
@@ -69,36 +75,24 @@ def build_parser() -> argparse.ArgumentParser:
     name.add_argument(
         "name", metavar="NAME", nargs="?", choices=RECIPES, help="a recipe, see below"
     )
-    name.add_argument("--recipe", metavar="NAME", choices=RECIPES, help="the same")
-    whole, any_number = number_above_zero(int), number_above_zero(float)
-    add = parser.add_argument
-    add("--data", help='"scenes" (drawn as they are needed), or a folder in VOC or COCO layout')
-    add("--steps", type=whole, help="how many batches to learn from")
-    add("--batch-size", type=whole, help="pictures a batch, over all processes together")
-    add("--size", type=whole, help="height and width of a picture in pixels")
-    add(
-        "--learning-rate", type=any_number, help="the highest; warm-up before, cosine to zero after"
-    )
-    add("--seed", type=int, help="for the first weights and all else that is drawn")
-    add("--device", help="cpu, cuda, ...; left out: the GPU where there is one")
-    add("--evaluate-every", type=whole, metavar="STEPS", help="besides the end")
-    add(
-        "--out",
-        type=Path,
-        default=Path("build/checkpoints"),
-        help="folder for the files (%(default)s)",
-    )
-    add(
-        "--resume",
-        action="store_true",
-        help="go on with a training that was cut off, if there is one",
-    )
+    name.add_argument("--recipe", metavar="NAME", choices=RECIPES, help="another way to name it")
+    add, out = parser.add_argument, Path("build/checkpoints")
+    add("--data", help='"scenes" (generated), or a folder with the layout of VOC or COCO')
+    add("--steps", type=positive(int), help="number of training steps")
+    add("--batch-size", type=positive(int), help="images per batch, over all processes")
+    add("--size", type=positive(int), help="height and width of a training image in pixels")
+    add("--learning-rate", type=positive(float), help="the highest, between warm-up and decay")
+    add("--seed", type=int, help="for the initial weights and all other random numbers")
+    add("--device", help="cpu, cuda, ...; default: the GPU if there is one, else the CPU")
+    add("--evaluate-every", type=positive(int), metavar="STEPS", help="default: only at the end")
+    add("--out", type=Path, default=out, help="folder for the files; default: %(default)s")
+    add("--resume", action="store_true", help="continue an interrupted training, if there is one")
     return parser
 
 
 def print_progress(batch_size: int) -> Callable[[Record], None]:
-    """A `watch` that prints a line now and then: twenty over the whole training, and all metrics."""
-    began = time.monotonic()
+    """A `watch` for `train` that prints about twenty lines over the whole training, and all metrics."""
+    start = time.monotonic()
     first = 0
 
     def watch(record: Record) -> None:
@@ -107,24 +101,22 @@ def print_progress(batch_size: int) -> Callable[[Record], None]:
         if record.step == first > 1:
             print(f"resumed after step {first - 1}")
         if record.metrics or record.step % max(1, record.steps // 20) == 0:
-            speed = (record.step - first + 1) * batch_size / (time.monotonic() - began)
-            metrics = "".join(f"  {name} {value:.3f}" for name, value in record.metrics.items())
-            print(
-                f"step {record.step}/{record.steps}  loss {record.loss:.4f}  {speed:.0f} pictures/s{metrics}",
-                flush=True,
-            )
+            speed = (record.step - first + 1) * batch_size / (time.monotonic() - start)
+            values = [f"step {record.step}/{record.steps}", f"loss {record.loss:.4f}"]
+            values += [f"{speed:.0f} images/s"]
+            values += [f"{name} {value:.3f}" for name, value in record.metrics.items()]
+            print("  ".join(values), flush=True)
 
     return watch
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Read the command line, train, write weights and card."""
+    """Parse the command line, train, and save the weights with their card."""
     parser = build_parser()
     options = parser.parse_args(arguments)
     recipe = RECIPES[options.name or options.recipe]
-    given = {key: value for key, value in vars(options).items() if value is not None}
-    given |= {"name": recipe.name}
-    recipe = replace(recipe, **{key: given[key] for key in settings(recipe) if key in given})
+    given = {name: getattr(options, name, None) for name in settings(recipe) if name != "name"}
+    recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
     path = options.out / f"{recipe.name}.safetensors"
     state = options.out / f"{recipe.name}.state.safetensors"
     try:
@@ -139,12 +131,12 @@ def main(arguments: list[str] | None = None) -> None:
         if int(os.environ.get("RANK", 0)) == 0:
             metrics = ship(path, recipe, model, history, task)
             state.unlink()
-            found = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
-            print(f"{path} with its card {path.with_suffix('.json')}: {found}")
-    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+            results = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+            print(f"{path} with its card {path.with_suffix('.json')}: {results}")
+    except (ValueError, FileNotFoundError, FloatingPointError, torch.OutOfMemoryError) as error:
         parser.error(str(error))
     except KeyboardInterrupt:
-        parser.exit(130, "stopped; the same command with --resume goes on from here\n")
+        parser.exit(130, "interrupted; continue with the same command and --resume\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Two kinds of file, both safetensors, never pickle: the state of a training under way, and shipped weights.
+"""Checkpoints to resume a training from, and the weights that ship with the course. No pickle, safetensors.
 
-A file is written beside its place, flushed to the disk and then renamed: whoever reads finds the old one or
-the new one, never a half.
+A file is written under a temporary name, flushed to the disk and then renamed. If the process is killed while
+it writes, the old file is still complete.
 """
 
 import hashlib
@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 
 class History(NamedTuple):
-    """What a training has to show so far.
+    """The losses and metrics of a training.
 
     Attributes:
         losses: the loss of every step, in order.
-        metrics: what `evaluate` returned, by the number of steps done.
+        metrics: what `evaluate` returned, keyed by the number of steps done.
     """
 
     losses: list[float]
@@ -37,18 +37,18 @@ def save_state(
     history: History,
     run: Mapping[str, Any],
 ) -> None:
-    """Write down everything that the next step of a training depends on.
+    """Save the state of a training: everything that the next step depends on.
 
-    That is little, because the rest is a function of the step's number: the learning rate, the batch, and the
-    seed of whatever the model draws. The number itself is how many losses there are.
+    The learning rate, the batch and the random seed are functions of the number of the step, which is the
+    number of losses so far. None of them has to be saved.
 
     Args:
-        path: the file; the old one stays whole until the new one is.
-        model: its parameters and buffers.
-        optimizer: its moments.
-        scaler: the loss scale of float16 training; it has none on the CPU.
-        history: losses and metrics so far.
-        run: settings that a training which goes on from here must share, as JSON can hold them.
+        path: the file; an older one is replaced.
+        model: its parameters and buffers are saved.
+        optimizer: its state is saved (for AdamW, the running means of the gradients and of their squares).
+        scaler: its loss scale is saved; on the CPU it has none.
+        history: the losses and metrics so far.
+        run: the settings of the training, which must be the same when it is resumed; JSON values.
     """
     tensors = _state_tensors(model, optimizer)
     tensors["losses"] = torch.tensor(history.losses, dtype=torch.float64)
@@ -64,21 +64,20 @@ def load_state(
     scaler: torch.amp.GradScaler,
     run: Mapping[str, Any],
 ) -> History:
-    """Put a training back to where `save_state` left it.
+    """Load the state that `save_state` saved.
 
     Args:
-        path: a file that `save_state` wrote.
-        model: takes the parameters and buffers.
-        optimizer: takes the moments; one that has not made a step yet.
-        scaler: takes the loss scale.
+        path: the file.
+        model: its parameters and buffers are overwritten.
+        optimizer: its state is overwritten; it must not have made a step yet.
+        scaler: its loss scale is overwritten.
         run: the settings of this training.
 
     Returns:
-        Losses and metrics up to there.
+        The losses and metrics so far.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, or belongs to a training with other settings or another model.
+        ValueError: the file is damaged, or belongs to a training with other settings or to another model.
     """
     tensors, metadata = _read("checkpoint", path)
     text = metadata.get("notes", "")
@@ -92,73 +91,72 @@ def load_state(
                 f"this one has {value!r}"
             )
     losses = tensors.pop("losses").tolist()
-    model_state = _pick(tensors, "model.")
+    model_state = _with_prefix(tensors, "model.")
     _check_same_tensors("checkpoint", path, model_state, model)
     model.load_state_dict(model_state)
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in _pick(tensors, "optimizer.").items():
-        number, key = name.split(".")
-        moments.setdefault(int(number), {})[key] = tensor
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
+    optimizer_state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in _with_prefix(tensors, "optimizer.").items():
+        parameter, key = name.split(".")
+        optimizer_state.setdefault(int(parameter), {})[key] = tensor
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": optimizer_state})
     if notes["scaler"] and scaler.is_enabled():
         scaler.load_state_dict(notes["scaler"])
-    return History(losses, {int(step): found for step, found in notes["metrics"].items()})
+    return History(losses, {int(step): metrics for step, metrics in notes["metrics"].items()})
 
 
 def save_weights(path: Path | str, model: nn.Module, card: Mapping[str, Any]) -> None:
-    """Write a trained model as float16 and, beside it, its card as JSON.
+    """Save the weights of a trained model in float16 and, beside them, its model card in JSON.
 
-    Half the bytes, and metrics keep their first three digits. Numbers that go into the card must come from
-    the rounded weights: `round_weights` first, then measure, then save.
+    float16 takes half the bytes, and the metrics stay the same to three digits. The metrics on the card
+    should be those of the saved weights: call `round_weights` before you measure them.
 
     Args:
-        path: the file; the card gets the same name with `.json`.
+        path: the file; the card has the same name with `.json`.
         model: the model.
-        card: recipe, seed, metrics, ...; the file's `sha256` and size in `bytes` are added.
+        card: recipe, seed, metrics, ...; the file's `sha256` and its size in `bytes` are added.
 
     Raises:
         ValueError: a weight is too large for float16.
     """
     path = Path(path)
-    content = save({name: tensor.cpu() for name, tensor in _halved(model).items()})
-    facts = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    content = save({name: tensor.cpu() for name, tensor in _to_float16(model).items()})
+    card = {**card, "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
     _write(path, content)
-    _write(path.with_suffix(".json"), (json.dumps({**card, **facts}, indent=2) + "\n").encode())
+    _write(path.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
 
 
 def load_weights(path: Path | str, model: nn.Module) -> dict[str, Any]:
-    """Read weights that `save_weights` wrote, as float32, after the check that not a bit has changed.
+    """Load weights that `save_weights` saved into a model, after their sha256 has been checked.
 
     Args:
-        path: the file; its card lies beside it.
-        model: takes the weights.
+        path: the file; the card lies beside it.
+        model: its weights are overwritten; they keep their dtype.
 
     Returns:
         The card.
 
     Raises:
-        FileNotFoundError: the file or its card is missing.
-        ValueError: the file is not the one that the card describes, or does not fit the model.
+        ValueError: the sha256 is not that of the card, or the weights belong to another model.
     """
     path = Path(path)
     for file in (path, path.with_suffix(".json")):
         if not file.is_file():
             raise FileNotFoundError(f"path: there is no file {file}")
     card = json.loads(path.with_suffix(".json").read_text())
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != card.get("sha256"):
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    if sha256 != card.get("sha256"):
         raise ValueError(
-            f"path: {path} is not the file its card describes (sha256 {found[:12]}..., "
-            f"expected {str(card.get('sha256'))[:12]}...); get it again"
+            f"path: {path} is not the file its card describes (sha256 {sha256[:12]}..., "
+            f"expected {str(card.get('sha256'))[:12]}...); download it again"
         )
     tensors, _ = _read("path", path)
     _check_same_tensors("path", path, tensors, model)
-    model.load_state_dict(tensors)  # copies, so that float16 becomes the model's own type
+    model.load_state_dict(tensors)  # copies the values, which become float32 again
     return card
 
 
 def round_weights(model: nn.Module) -> None:
-    """Round every weight to what float16 can hold, in place: the model is then what its file will be.
+    """Round every weight to the nearest float16 number, in place, as `save_weights` does in the file.
 
     Args:
         model: the model.
@@ -172,11 +170,11 @@ def round_weights(model: nn.Module) -> None:
     >>> round(layer.weight.item(), 9)
     0.099975586
     """
-    model.load_state_dict(_halved(model))
+    model.load_state_dict(_to_float16(model))
 
 
-def _halved(model: nn.Module) -> dict[str, Tensor]:
-    """The model's tensors, floating-point numbers as float16."""
+def _to_float16(model: nn.Module) -> dict[str, Tensor]:
+    """Copies of the model's parameters and buffers, the floating-point ones in float16."""
     state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     for name, tensor in state.items():
         if tensor.is_floating_point():
@@ -189,17 +187,18 @@ def _halved(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _state_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """All tensors of model and optimiser by name, as copies on the CPU."""
+    """The tensors of the model and of the optimiser's state by name, copied to the CPU."""
     named = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    for number, moments in optimizer.state_dict()["state"].items():
-        named |= {f"optimizer.{number}.{key}": tensor for key, tensor in moments.items()}
+    for parameter, state in optimizer.state_dict()["state"].items():
+        named |= {f"optimizer.{parameter}.{key}": tensor for key, tensor in state.items()}
     return {
         name: tensor.detach().to("cpu", memory_format=torch.contiguous_format, copy=True)
         for name, tensor in named.items()
     }
 
 
-def _pick(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names start with a prefix, which is removed."""
     return {
         name.removeprefix(prefix): tensor
         for name, tensor in tensors.items()
@@ -208,7 +207,7 @@ def _pick(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _digest(tensors: Mapping[str, Tensor], text: str) -> str:
-    """A sha256 over the notes and over every tensor's name and bytes."""
+    """The sha256 of the metadata text and of the name and bytes of every tensor."""
     digest = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         digest.update(name.encode())
@@ -219,33 +218,33 @@ def _digest(tensors: Mapping[str, Tensor], text: str) -> str:
 def _check_same_tensors(
     argument: str, path: Path | str, tensors: Mapping[str, Tensor], model: nn.Module
 ) -> None:
-    """Raise unless the file has the model's tensors in the model's shapes."""
-    wanted = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-    given = {name: list(tensor.shape) for name, tensor in tensors.items()}
-    for name in sorted(wanted.keys() | given.keys()):
-        if wanted.get(name) != given.get(name):
+    """Raise unless names and shapes in the file are those of the model's parameters and buffers."""
+    expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: list(tensor.shape) for name, tensor in tensors.items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
             raise ValueError(
                 f"{argument}: {path} belongs to another model: {name} is "
-                f"{given.get(name, 'missing')} in the file, {wanted.get(name, 'missing')} in the model"
+                f"{found.get(name, 'missing')} in the file, {expected.get(name, 'missing')} in the model"
             )
 
 
 def _read(argument: str, path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """A safetensors file's tensors and metadata."""
+    """The tensors and the metadata of a safetensors file."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
         return load_file(path), metadata
     except SafetensorError as error:
         raise ValueError(
-            f"{argument}: {path} is damaged or no safetensors file ({error}); delete it and start again"
+            f"{argument}: {path} is damaged or not a safetensors file ({error}); delete it and start again"
         ) from error
 
 
 def _write(path: Path | str, content: bytes) -> None:
-    """Put a file in its place in one move: on the disk first, then under its name.
+    """Write a file atomically: under a temporary name first, flushed to the disk, then renamed.
 
-    What a kill leaves behind is a `.part` file that nobody reads and the next write replaces.
+    If the process is killed, a `.part` file may remain; it is never read, and the next write replaces it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,9 @@
-"""Several processes, one training: `torchrun` starts them, each takes its share of every batch."""
+"""Data-parallel training: `torchrun` starts several processes, and each trains on its shard of every batch.
+
+The gradients are averaged over the processes, so that they make the same step as one process with the whole
+batch. There are two exceptions: random numbers that the model draws (dropout, sampling), and batch norm on
+the CPU, see `wrap`.
+"""
 
 import atexit
 import os
@@ -7,7 +12,6 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 
 from course_utils.core import get_device
 
@@ -15,13 +19,13 @@ Batch = TypeVar("Batch")
 
 
 def join_processes(device: str | None) -> tuple[int, int, torch.device]:
-    """Find the others that torchrun started, if there are any.
+    """Connect to the other processes that torchrun has started, if there are any.
 
     Args:
-        device: "cpu", "cuda", ..., or None to choose; each process gets a GPU of its own.
+        device: "cpu", "cuda", ..., or None to choose; every process gets a GPU of its own.
 
     Returns:
-        This process's rank, how many there are, and the device to work on.
+        The rank of this process, the number of processes (the world size), and the device to train on.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         return 0, 1, get_device(device)
@@ -34,109 +38,87 @@ def join_processes(device: str | None) -> tuple[int, int, torch.device]:
     return dist.get_rank(), dist.get_world_size(), chosen
 
 
-def wrap(model: nn.Module, ranks: int) -> nn.Module:
-    """The model with its gradients averaged over all processes after every backward pass.
+def wrap(model: nn.Module, world_size: int, device: torch.device) -> nn.Module:
+    """Wrap a model in `DistributedDataParallel`, which averages the gradients over all processes.
 
-    Batch norm is changed too, in place: it takes mean and variance over the whole batch, not a share of it.
+    On GPUs, batch norm becomes `torch.nn.SyncBatchNorm`, with mean and variance of the whole batch. PyTorch
+    has no CPU version of it. On the CPU every process therefore normalises its own shard, and a model with
+    batch norm does not train exactly as in one process; its running statistics are those of the first
+    process.
 
     Args:
         model: the model, on its device.
-        ranks: how many processes there are; 1 returns the model as it is.
+        world_size: the number of processes; with one, the model is returned as it is.
+        device: the model's device.
 
     Returns:
-        What to call in the forward pass; the parameters are the model's own.
+        The module to call in the forward pass; its parameters and buffers are those of `model`. Batch-norm
+        layers are replaced inside `model`; a model that is itself such a layer stays what it is.
     """
-    if ranks == 1:
+    if world_size == 1:
         return model
-    for module in model.modules():
-        if type(module) is nn.BatchNorm2d:
-            module.__class__ = SharedBatchNorm2d
-    return nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)
+    if device.type == "cuda":
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    return nn.parallel.DistributedDataParallel(model)
 
 
-def average(value: Tensor, ranks: int) -> float:
+def broadcast_buffers(model: nn.Module, world_size: int) -> None:
+    """Give all processes the buffers (batch norm's running statistics) of the first one.
+
+    `DistributedDataParallel` does this at the start of every forward pass, but not after the last one.
+
+    Args:
+        model: the model; its buffers are overwritten.
+        world_size: the number of processes.
+    """
+    if world_size > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)
+
+
+def average(value: Tensor, world_size: int) -> float:
     """The mean of a number over all processes.
 
     Args:
-        value: this process's number.
-        ranks: how many processes there are.
+        value: the number in this process.
+        world_size: the number of processes.
 
     Returns:
-        The same number in every process.
+        The mean, the same in every process.
     """
-    if ranks > 1:
+    if world_size > 1:
         dist.all_reduce(value)
-    return value.item() / ranks
+    return value.item() / world_size
 
 
-class SharedBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm over the shares of all processes: `torch.nn.SyncBatchNorm`, which has no CPU version."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        if not self.training:
-            return super().forward(input)
-        values = input.float()
-        n = values.new_tensor(values.numel() // values.shape[1])
-        dist.all_reduce(n)  # a detector's processes crop different numbers of regions
-        mean = all_reduce(values.sum((0, 2, 3))) / n
-        apart = values - mean[:, None, None]
-        variance = all_reduce(apart.square().sum((0, 2, 3))) / n
-        with torch.no_grad():
-            self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * n / (n - 1), self.momentum)
-        scale = (variance + self.eps).rsqrt() * self.weight
-        return (apart * scale[:, None, None] + self.bias[:, None, None]).to(input.dtype)
-
-
-def take_share(batch: Batch, rank: int, ranks: int, device: torch.device | str) -> Batch:
-    """This process's part of a batch, on its device.
+def shard(batch: Batch, rank: int, world_size: int, device: torch.device | str) -> Batch:
+    """The images of a batch that one process trains on, moved to its device.
 
     Args:
-        batch: a tensor or list with one entry an image, or a tuple or dict of such.
-        rank: this process's number, from 0.
-        ranks: how many processes there are.
-        device: where the tensors go.
+        batch: a tensor or list with one entry per image, or a tuple or dict of such.
+        rank: the number of the process, from 0.
+        world_size: the number of processes.
+        device: where the tensors are moved.
 
     Returns:
-        The same structure with one of `ranks` equal parts of the images: the first for rank 0, and so on.
+        The same structure with one of `world_size` equal parts of the images; rank 0 takes the first.
 
-    Raises:
-        ValueError: the images cannot be shared equally.
-
-    >>> take_share((torch.arange(6), ["a", "b", "c", "d", "e", "f"]), 1, 3, "cpu")
+    >>> shard((torch.arange(6), ["a", "b", "c", "d", "e", "f"]), 1, 3, "cpu")
     (tensor([2, 3]), ['c', 'd'])
     """
     if isinstance(batch, dict):
-        return {key: take_share(part, rank, ranks, device) for key, part in batch.items()}
+        return {key: shard(field, rank, world_size, device) for key, field in batch.items()}
     if isinstance(batch, tuple):
-        parts = [take_share(part, rank, ranks, device) for part in batch]
-        return type(batch)(*parts) if hasattr(batch, "_fields") else tuple(parts)
-    if isinstance(batch, Tensor | list) and ranks > 1:
-        each, left_over = divmod(len(batch), ranks)
-        if left_over:
+        fields = [shard(field, rank, world_size, device) for field in batch]
+        return type(batch)(*fields) if hasattr(batch, "_fields") else tuple(fields)
+    if isinstance(batch, Tensor | list) and world_size > 1:
+        size, remainder = divmod(len(batch), world_size)
+        if remainder:
             raise ValueError(
-                f"batches: expected a number of images that {ranks} processes can share equally, "
-                f"got {len(batch)}"
+                f"batches: expected a batch size that is divisible by the number of processes, "
+                f"{world_size}, got {len(batch)}"
             )
-        batch = batch[rank * each : (rank + 1) * each]
+        batch = batch[rank * size : (rank + 1) * size]
     if isinstance(batch, list):
-        return [take_share(entry, 0, 1, device) for entry in batch]
+        return [shard(entry, 0, 1, device) for entry in batch]
     return batch.to(device) if isinstance(batch, Tensor) else batch
-
-
-def count_images(batch: Batch) -> int:
-    """How many images a batch has.
-
-    Args:
-        batch: as in `take_share`.
-
-    Returns:
-        The number of entries.
-
-    >>> count_images({"images": torch.zeros(6, 3, 8, 8)})
-    6
-    """
-    while not isinstance(batch, Tensor | list):
-        batch = next(iter(batch.values() if isinstance(batch, dict) else batch))
-    return len(batch)

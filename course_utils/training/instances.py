@@ -1,7 +1,7 @@
-"""What a detector with masks learns from and is judged by: scenes without end."""
+"""Training data and evaluation of detectors with masks and of panoptic networks, on generated scenes."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
 
 import torch
 from jaxtyping import Float, Int64
@@ -23,43 +23,41 @@ from course_utils.training.semantic import (
 
 Batch = tuple[Float[Tensor, "b 3 h w"], list[dict[str, Tensor]]]
 
-WEIGHTS = {"proposal_box": 3.0, "box": 2.0, "mask": 2.0}  # the others count once
-SCENES = 12288  # to learn from: a detector sees few objects in each
-LEAST_STUFF = 1 / 150  # of a picture; a smaller piece is left void
+SCENES = 12288  # in the training set; each has few objects
+LEAST_STUFF = 1 / 150  # of an image; a stuff class with fewer pixels is left void
 
 
-def weighted_loss(model: nn.Module, batch: Batch) -> Float[Tensor, ""]:
-    """The sum of a detector's losses, those of boxes and masks counting more.
+def weighted_loss(
+    model: nn.Module, batch: Batch, weights: Mapping[str, float]
+) -> Float[Tensor, ""]:
+    """The weighted sum of a detector's losses.
 
     Args:
         model: images and targets to losses by name.
         batch: both.
+        weights: of the losses by name; 1 for those that are not listed.
 
     Returns:
         The loss.
     """
     losses = model(*batch)
-    return sum(WEIGHTS.get(name, 1.0) * loss for name, loss in losses.items())
+    return sum(weights.get(name, 1.0) * loss for name, loss in losses.items())
 
 
 def detector_task(
     data: str, *, batch_size: int, size: int, seed: int, device: torch.device | str
 ) -> Task:
-    """Scenes for a detector: boxes, labels and masks; judged by COCO's average precision.
+    """Scenes for a detector: boxes, labels and masks; evaluated by COCO's average precision.
 
     Args:
-        data: "scenes"; folders of photos are not read yet.
-        batch_size: pictures a step.
-        size: height and width of a picture.
-        seed: not used, for scenes come in their own order.
-        device: where to draw the scenes.
+        data: "scenes"; folders of photographs are not supported yet.
+        batch_size: images per step.
+        size: height and width of an image.
+        seed: not used: the scenes have a fixed order.
+        device: where to generate the scenes.
 
     Returns:
-        Batches, and the evaluation on 400 scenes of another seed: "box_ap", "box_ap50", "mask_ap" and
-        "mask_ap50".
-
-    Raises:
-        ValueError: `data` is something else.
+        Batches, and the evaluation on 400 held-out scenes: "box_ap", "box_ap50", "mask_ap", "mask_ap50".
     """
     return _scene_task(data, batch_size, size, device, with_stuff=False)
 
@@ -67,30 +65,27 @@ def detector_task(
 def panoptic_task(
     data: str, *, batch_size: int, size: int, seed: int, device: torch.device | str
 ) -> Task:
-    """Scenes for a panoptic network: also the class of each pixel, and judged by panoptic quality too.
+    """Scenes for a panoptic network: also the class of each pixel; evaluated by panoptic quality, too.
 
     Args:
         data, batch_size, size, seed, device: as in `detector_task`.
 
     Returns:
-        Batches, and the evaluation: that of `detector_task`, "pq", "sq", "rq" and "mean_iou" of all pixels.
-
-    Raises:
-        ValueError: `data` is something else than "scenes".
+        Batches, and the evaluation: that of `detector_task`, and "pq", "sq", "rq" and "mean_iou".
     """
     return _scene_task(data, batch_size, size, device, with_stuff=True)
 
 
 def predict_panoptic(prediction: dict[str, Tensor]) -> Int64[Tensor, "h w"]:
-    """One map out of what a `PanopticFPN` says about a scene: objects first, then stuff where there is room.
+    """The panoptic map of a scene from the output of a `PanopticNetwork`: objects first, then stuff.
 
     Args:
-        prediction: for one image, with "masks", "labels", "scores" and the "semantic" class scores.
+        prediction: for one image, with "masks", "labels", "scores" and "semantic" class numbers.
 
     Returns:
-        `1000 * class + number`, 0 where nothing was sure enough.
+        `1000 * class + number` for each pixel; 0 is void.
     """
-    semantic = prediction["semantic"].argmax(dim=0)
+    semantic = prediction["semantic"]
     return merge_panoptic(
         prediction["masks"],
         prediction["labels"],
@@ -105,7 +100,9 @@ def _scene_task(
     data: str, batch_size: int, size: int, device: torch.device | str, with_stuff: bool
 ) -> Task:
     if data != "scenes":
-        raise ValueError(f'data: expected "scenes", the only source with masks here, got {data!r}')
+        raise ValueError(
+            f'data: expected "scenes", the only training set with masks so far, got {data!r}'
+        )
 
     def draw(first: int, count: int, world: int) -> Scenes:
         numbers = range(first, first + count)
@@ -114,13 +111,13 @@ def _scene_task(
     def stored(first: int) -> tuple[Tensor, ...]:
         scenes = draw(first, BLOCK, TRAINING_SEED)
         images = (scenes.images * 255).round().byte()
-        return images, scenes.boxes, scenes.labels, _slots(scenes), scenes.semantic.byte()
+        return images, scenes.boxes, scenes.labels, _instance_map(scenes), scenes.semantic.byte()
 
     stock = scene_stock(stored, batch_size, device, SCENES)
 
     def batches(step: int) -> Batch:
-        (images, boxes, labels, slots, semantic), mirrored = stock(step)
-        maps = torch.cat([images, slots[:, None], semantic[:, None]], dim=1)
+        (images, boxes, labels, instance_map, semantic), mirrored = stock(step)
+        maps = torch.cat([images, instance_map[:, None], semantic[:, None]], dim=1)
         maps = torch.where(mirrored[:, None, None, None], maps.flip(-1), maps)
         other_side = torch.stack(
             [size - boxes[..., 2], boxes[..., 1], size - boxes[..., 0], boxes[..., 3]], -1
@@ -136,18 +133,18 @@ def _scene_task(
     return Task(CLASS_NAMES if with_stuff else CLASS_NAMES[: len(THINGS) + 1], batches, evaluate)
 
 
-def _slots(scenes: Scenes) -> Tensor:
-    """All masks of a scene in one map, as they never overlap: 1 for the first object, 2 for the next, ..."""
+def _instance_map(scenes: Scenes) -> Tensor:
+    """The masks of a scene, which never overlap, as one map: 1 for the first object, 2 for the next, ..."""
     number = torch.arange(1, MOST_OBJECTS + 1, device=scenes.masks.device)
     return (scenes.masks * number[:, None, None]).sum(dim=1).byte()
 
 
 def _targets(
-    boxes: Tensor, labels: Tensor, slots: Tensor, semantic: Tensor | None
+    boxes: Tensor, labels: Tensor, instance_map: Tensor, semantic: Tensor | None
 ) -> list[dict[str, Tensor]]:
-    """For each scene its objects, without the unused slots."""
-    number = torch.arange(1, MOST_OBJECTS + 1, device=slots.device)
-    masks = slots[:, None] == number[:, None, None]
+    """The objects of each scene, without the unused rows."""
+    number = torch.arange(1, MOST_OBJECTS + 1, device=instance_map.device)
+    masks = instance_map[:, None] == number[:, None, None]
     counts = (labels > 0).sum(dim=1).tolist()
     targets = [
         {"boxes": boxes[k, :n], "labels": labels[k, :n], "masks": masks[k, :n]}
@@ -158,27 +155,31 @@ def _targets(
     return targets
 
 
-def scene_metrics(model: nn.Module, parts: Iterator[Scenes]) -> dict[str, float]:
-    """How good a detector or panoptic network is on scenes.
+def scene_metrics(model: nn.Module, parts: Iterable[Scenes]) -> dict[str, float]:
+    """Metrics of a detector or a panoptic network on scenes.
 
     Args:
         model: in evaluation mode.
         parts: batches of scenes on its device.
 
     Returns:
-        Average precision of boxes and masks; of a panoptic network also PQ, SQ, RQ and mean IoU.
+        Average precision of boxes and masks; of a panoptic network also PQ, SQ, RQ, and the mean IoU of the
+        classes of its semantic head over all pixels.
     """
     predictions, targets, counts, matrix = [], [], [], 0
     with torch.no_grad():
         for scenes in parts:
-            found = model(scenes.images)
-            predictions += found
-            targets += _targets(scenes.boxes, scenes.labels, _slots(scenes), None)
-            if "semantic" in found[0]:
-                panoptic = torch.stack([predict_panoptic(one) for one in found])
+            detections = model(scenes.images)
+            predictions += detections
+            targets += _targets(scenes.boxes, scenes.labels, _instance_map(scenes), None)
+            if "semantic" in detections[0]:
+                panoptic = torch.stack([predict_panoptic(one) for one in detections])
                 counts.append(panoptic_counts(panoptic, scenes.panoptic, len(CLASS_NAMES)))
-                labels = torch.stack([one.pop("semantic") for one in found]).argmax(dim=1)
-                matrix = confusion_matrix(labels, scenes.semantic, len(CLASS_NAMES)) + matrix
+                labels = torch.stack([one["semantic"] for one in detections])
+                classes = len(model.semantic_classes)
+                matrix = matrix + confusion_matrix(
+                    model.channel[labels], model.channel[scenes.semantic], classes
+                )
     metrics = {}
     for kind, iou_type in (("box", "boxes"), ("mask", "masks")):
         precision = detection_metrics(predictions, targets, iou_type=iou_type)

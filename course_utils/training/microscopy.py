@@ -1,4 +1,4 @@
-"""What the U-Net for cell nuclei learns from and is judged by."""
+"""The task of the U-Net for cell nuclei: training set, network, loss, and evaluation on held-out nuclei."""
 
 import torch
 from jaxtyping import Float
@@ -18,45 +18,46 @@ from course_utils.models.unet import UNet
 from course_utils.ops.losses import cross_entropy
 from course_utils.training.semantic import Task
 
-SMALLEST = 20  # pixels; the smallest nucleus in the picture has 25
+SMALLEST = 20  # smaller connected components are ignored; the smallest nucleus has 25 pixels
 
 
 def nuclei_task(
     data: str = "nuclei", *, batch_size: int, size: int, seed: int, device: torch.device | str
 ) -> Task:
-    """The microscope's picture: learn from the left three quarters, be judged by the rest.
+    """The microscopy image: its left three quarters are the training set, the rest is for validation.
 
     Args:
-        data: "nuclei"; there is one picture only.
-        batch_size: squares a step.
-        size: height and width of a square.
-        seed: for the squares and how they are bent.
-        device: where to judge; the squares are drawn on the CPU.
+        data: "nuclei"; there is only this image.
+        batch_size: the number of crops per batch.
+        size: height and width of a crop in pixels.
+        seed: for the random crops and their elastic deformation.
+        device: the device of the evaluation; the crops are made on the CPU.
 
     Returns:
         Batches with a weight for each pixel, and the evaluation.
 
     Raises:
-        ValueError: another word for `data`, or squares that do not fit into the picture.
-        ModuleNotFoundError: the package that carries the picture is not installed.
+        ModuleNotFoundError: the package that contains the image is not installed.
     """
     if data != "nuclei":
         raise ValueError(f'data: expected "nuclei", got {data!r}')
-    _, judge = nuclei()
-    image, truth = judge.image.to(device), judge.instances.to(device)
+    _, held_out = nuclei()
+    image, instances = held_out.image.to(device), held_out.instances.to(device)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
-        return nuclei_metrics(nucleus_probability(model, image), truth)
+        return nuclei_metrics(nucleus_probability(model, image), instances)
 
     return Task(CLASS_NAMES, nuclei_batches(batch_size, size, seed=seed), evaluate)
 
 
 def nuclei_unet(classes: int, skips: bool = True) -> UNet:
-    """A U-Net for the nuclei: three levels deep, which sees further than a nucleus is long, at half the size.
+    """A U-Net for the nuclei, at half the resolution and three levels deep.
+
+    With this depth the receptive field is larger than a nucleus.
 
     Args:
-        classes: how many scores a pixel gets.
-        skips: as in `UNet`.
+        classes: the number of classes.
+        skips: with or without skip connections, as in `UNet`.
 
     Returns:
         The network, with random weights.
@@ -68,14 +69,16 @@ def nuclei_unet(classes: int, skips: bool = True) -> UNet:
 
 
 def weighted_pixel_loss(model: nn.Module, batch: WeightedBatch) -> Float[Tensor, ""]:
-    """Cross-entropy of each pixel times its weight, averaged over all pixels.
+    """The cross-entropy of each pixel times its weight, averaged over all pixels of the batch.
 
     Args:
-        model: images to one score a class and pixel.
-        batch: images, labels, weights.
+        model: maps images to scores per class and pixel.
+        batch: images, labels, and the weight of each pixel.
 
     Returns:
         The loss.
+
+    Source: Ronneberger et al., "U-Net", MICCAI 2015, equation 1.
     """
     images, labels, weights = batch
     return (weights * cross_entropy(model(images), labels, reduction="none")).mean()
@@ -84,15 +87,18 @@ def weighted_pixel_loss(model: nn.Module, batch: WeightedBatch) -> Float[Tensor,
 def nucleus_probability(
     model: nn.Module, image: Float[Tensor, "3 h w"], *, tile: int = 128, overlap: int = 32
 ) -> Float[Tensor, "h w"]:
-    """How sure a network is that a pixel is nucleus: the mean over eight views, each predicted in tiles.
+    """The predicted probability that a pixel belongs to a nucleus.
+
+    It is the mean over the eight rotations and reflections of the image (test-time augmentation), each
+    predicted in overlapping tiles.
 
     Args:
-        model: in evaluation mode.
-        image: the square root of the brightness, as `nuclei` gives it.
-        tile, overlap: see `predict_in_tiles`.
+        model: the network, in evaluation mode.
+        image: the square root of the brightness, as returned by `nuclei`.
+        tile, overlap: as in `predict_in_tiles`.
 
     Returns:
-        0 to 1 for each pixel.
+        A probability per pixel.
     """
 
     def predict(view: Float[Tensor, "3 h w"]) -> Float[Tensor, "2 h w"]:
@@ -105,23 +111,24 @@ def nucleus_probability(
 def nuclei_metrics(
     probability: Float[Tensor, "h w"], instances: Tensor, threshold: float = 0.5
 ) -> dict[str, float]:
-    """Are the pixels right, and are the nuclei?
+    """The quality of the predicted nucleus pixels, and of the predicted nuclei.
 
     Args:
-        probability: of nucleus, for each pixel.
-        instances: the true nuclei.
-        threshold: a pixel above it is nucleus.
+        probability: the predicted probability of nucleus per pixel.
+        instances: the ground-truth nuclei, numbered from 1; 0 is background.
+        threshold: a pixel with a higher probability is predicted as nucleus.
 
     Returns:
-        `foreground_iou` of all nucleus pixels together; `count` of islands; and `f1`, the part of the nuclei,
-        found and true, that have a partner with IoU above 0.5.
+        `foreground_iou`: the IoU of predicted and ground-truth nucleus pixels. `count`: the number of
+        predicted nuclei (connected components). `f1`: 2 TP / (predicted + ground truth), where TP is the
+        number of predicted nuclei matched with a ground-truth nucleus at an IoU above 0.5.
     """
-    found = probability > threshold
-    matrix = confusion_matrix(found.long(), (instances > 0).long(), classes=2)
-    islands = label_components(found, smallest=SMALLEST)
-    count, truths = int(islands.max()), len(instances.unique()) - 1
+    foreground = probability > threshold
+    matrix = confusion_matrix(foreground.long(), (instances > 0).long(), classes=2)
+    predicted = label_components(foreground, smallest=SMALLEST)
+    n_predicted, n_truth = int(predicted.max()), len(instances.unique()) - 1
     return {
         "foreground_iou": float(iou_per_class(matrix)[1]),
-        "count": float(count),
-        "f1": 2 * len(match_instances(islands, instances)) / (count + truths),
+        "count": float(n_predicted),
+        "f1": 2 * len(match_instances(predicted, instances)) / (n_predicted + n_truth),
     }

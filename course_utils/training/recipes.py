@@ -1,12 +1,12 @@
-"""The table of recipes: everything that decides what a training makes, under one name.
+"""Recipes: everything that determines how a model is trained, under one name.
 
-python -m course_utils.training --recipe fcn        makes a shipped checkpoint again
+python -m course_utils.training --recipe fcn        trains a shipped checkpoint again
 model = load_checkpoint("fcn")                      loads it
-model, history = fit(replace(FCN, steps=200))       a shorter one, with `dataclasses.replace`
+model, history = fit(replace(FCN, steps=200))       a shorter training, with `dataclasses.replace`
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from course_utils.core import data_path, seed_everything
-from course_utils.models import fcn, mask_rcnn, panoptic_fpn, unet
+from course_utils.models import fcn, mask_rcnn, panoptic_fpn, panoptic_unet, unet
 from course_utils.training.checkpoints import History, load_weights, round_weights, save_weights
 from course_utils.training.distributed import join_processes
 from course_utils.training.instances import detector_task, panoptic_task, weighted_loss
@@ -27,29 +27,31 @@ from course_utils.training.semantic import Task, pixel_loss, semantic_task
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a model is made.
+    """How a model is trained.
 
     Attributes:
-        name: what the recipe and its checkpoint are called.
+        name: of the recipe and its checkpoint.
         about: the model in a few words.
         build: the untrained model for a number of classes.
-        task: the data and the evaluation; see `semantic_task`.
-        loss: of a model and a batch.
+        task: training data and evaluation; see `semantic_task`.
+        loss: of a model and a batch; with `loss_weights` it takes them as `weights`.
+        loss_weights: of a detector's losses by name; 1 for those that are not listed.
         data: "scenes", or a folder that `task` can read.
-        steps: how many batches to learn from.
-        batch_size: pictures a batch.
-        size: height and width of a picture.
-        learning_rate: the highest, see `cosine_schedule`.
+        steps: number of training steps.
+        batch_size: images per step.
+        size: height and width of an image.
+        learning_rate: the highest one, see `cosine_schedule`.
         weight_decay: of AdamW.
-        clip: longer gradients are shortened to this.
-        seed: for the first weights and all else that is drawn.
+        clip: largest norm of the gradient.
+        seed: of the initial weights and all other random numbers.
     """
 
     name: str
     about: str
     build: Callable[[int], nn.Module]
     task: Callable[..., Task] = semantic_task
-    loss: Callable[[nn.Module, Any], Tensor] = pixel_loss
+    loss: Callable[..., Tensor] = pixel_loss
+    loss_weights: Mapping[str, float] | None = None
     data: str = "scenes"
     steps: int = 3000
     batch_size: int = 8
@@ -58,6 +60,11 @@ class Recipe:
     weight_decay: float = 1e-4
     clip: float = 5.0
     seed: int = 0
+
+    def total_loss(self, model: nn.Module, batch: Any) -> Tensor:
+        """The loss to minimise, with the weights of this recipe."""
+        weights = {"weights": self.loss_weights} if self.loss_weights else {}
+        return self.loss(model, batch, **weights)
 
 
 FCN = Recipe(name="fcn", about="FCN with the small backbone", build=fcn.small, steps=8000)
@@ -76,41 +83,52 @@ NUCLEI = Recipe(
 )
 MASK_RCNN = Recipe(
     name="mask_rcnn",
-    about="Mask R-CNN, thin, regions cropped at stride 2",
+    about="Mask R-CNN, narrow, regions cropped at stride 2",
     build=mask_rcnn.small,
     task=detector_task,
     loss=weighted_loss,
+    loss_weights={"proposal_box": 3.0, "box": 2.0, "mask": 2.0},
     steps=12000,
     clip=1.0,
 )
 PANOPTIC_FPN = replace(
     MASK_RCNN,
     name="panoptic_fpn",
-    about="Panoptic FPN on a U-Net of width 16",
-    build=partial(panoptic_fpn.on_unet, width=16, channels=48, hidden=192),
+    about="Panoptic FPN, narrow, pyramid levels at strides 4 to 32",
+    build=panoptic_fpn.small,
+    task=panoptic_task,
+    steps=9000,
+    learning_rate=6e-3,
+)
+PANOPTIC_UNET = replace(
+    MASK_RCNN,
+    name="panoptic_unet",
+    about="panoptic network on a U-Net of width 16",
+    build=partial(panoptic_unet.small, width=16, channels=48, hidden=192),
+    task=panoptic_task,
     steps=14000,
     learning_rate=6e-3,
-    task=panoptic_task,
 )
-RECIPES = {recipe.name: recipe for recipe in (FCN, UNET, NUCLEI, MASK_RCNN, PANOPTIC_FPN)}
+RECIPES = {
+    recipe.name: recipe for recipe in (FCN, UNET, NUCLEI, MASK_RCNN, PANOPTIC_FPN, PANOPTIC_UNET)
+}
 
 
 def settings(recipe: Recipe) -> dict[str, Any]:
-    """The numbers and names of a recipe, as JSON can hold them.
+    """The settings of a recipe that JSON can hold.
 
     Args:
         recipe: the recipe.
 
     Returns:
-        All fields but the functions.
+        All fields except the functions.
 
     >>> settings(FCN)["batch_size"]
     8
     """
+    values = {field.name: getattr(recipe, field.name) for field in fields(recipe)}
     return {
-        field.name: getattr(recipe, field.name)
-        for field in fields(recipe)
-        if not callable(getattr(recipe, field.name))
+        key: value for key, value in values.items() if value is not None and not callable(value)
     }
 
 
@@ -144,7 +162,7 @@ def fit(
     history = train(
         model,
         task.batches,
-        recipe.loss,
+        recipe.total_loss,
         steps=recipe.steps,
         learning_rate=recipe.learning_rate,
         weight_decay=recipe.weight_decay,

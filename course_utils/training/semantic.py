@@ -1,4 +1,4 @@
-"""What a segmentation network learns from and is judged by: scenes without end, or a folder of photos."""
+"""Training data and evaluation of segmentation networks, on generated scenes or a folder of photographs."""
 
 import random
 from collections.abc import Callable, Iterable, Sequence
@@ -21,18 +21,18 @@ from course_utils.ops.losses import cross_entropy
 Batch = tuple[Float[Tensor, "b 3 h w"], Int64[Tensor, "b h w"]]  # labels: 255 is void
 
 TRAINING_SEED, HELD_OUT_SEED, HELD_OUT = 0, 1, 400
-SCENES = 4096  # to learn from
-BLOCK = 64  # so many are drawn at once, which is quicker than one by one
-SMALLEST_CROP = 0.5  # of the shorter side of a photo
+SCENES = 4096  # in the training set
+BLOCK = 64  # scenes generated at a time, which is faster than one by one
+SMALLEST_CROP = 0.5  # as a fraction of the shorter side of a photograph
 
 
 class Task(NamedTuple):
-    """Data to learn from and to be judged by.
+    """Training data and evaluation.
 
     Attributes:
-        class_names: one for each score that a pixel gets.
-        batches: the batch of a step; the same step always gives the same one.
-        evaluate: metrics of a model on pictures it has not learnt from.
+        class_names: the name of each class number.
+        batches: the batch of a training step; the same step always gives the same batch.
+        evaluate: metrics of a model on held-out images.
     """
 
     class_names: tuple[str, ...]
@@ -41,31 +41,29 @@ class Task(NamedTuple):
 
 
 def pixel_loss(model: nn.Module, batch: Batch) -> Float[Tensor, ""]:
-    """Cross-entropy, averaged over all pixels; void ones count as zero.
+    """Cross-entropy, averaged over all pixels; void pixels count as zero.
 
-    The divisor is the same for every batch, so that the mean over equal shares is the mean over the whole.
+    The divisor is the same for every batch, so that the average of the losses of several processes with equal
+    shares is the loss of the whole batch.
 
     Args:
-        model: images to one score a class and pixel.
+        model: images to one score per class and pixel.
         batch: images and labels.
-
-    Returns:
-        The loss.
     """
     images, labels = batch
     return cross_entropy(model(images), labels, reduction="none").mean()
 
 
 def void_contours(labels: Int64[Tensor, "b h w"]) -> Int64[Tensor, "b h w"]:
-    """Label maps with void along every border between classes, as VOC's annotators draw it.
+    """Label maps with void along every border between classes, as in VOC's annotations.
 
-    A pixel on a border shows two classes mixed; which of them it is said to be is a matter of taste.
+    A pixel on a border shows a mixture of two classes, and annotators do not agree on its label.
 
     Args:
         labels: the class of each pixel.
 
     Returns:
-        The same, but 255 wherever one of the eight pixels around has another class.
+        The same, but 255 wherever one of the eight neighbours has another class.
 
     >>> void_contours(torch.tensor([[[1, 1, 1, 2, 2, 2]]]))
     tensor([[[  1,   1, 255, 255,   2,   2]]])
@@ -77,17 +75,16 @@ def void_contours(labels: Int64[Tensor, "b h w"]) -> Int64[Tensor, "b h w"]:
 
 
 def semantic_metrics(model: nn.Module, batches: Iterable[Batch], classes: int) -> dict[str, float]:
-    """Mean IoU and pixel accuracy over many batches, by way of one confusion matrix.
+    """Mean IoU and pixel accuracy over many batches, from one confusion matrix.
 
     Args:
-        model: images to one score a class and pixel, in evaluation mode.
+        model: images to one score per class and pixel, in evaluation mode.
         batches: images and labels, on the model's device.
-        classes: how many there are.
+        classes: number of classes.
 
     Returns:
-        `mean_iou` and `pixel_accuracy` with void contours, and `mean_iou_with_contours`: of all pixels. Means
-        are over the classes that occur in the labels. (The scenes have no background: one pixel mistaken for
-        it must not make a ninth class of IoU 0.)
+        `mean_iou` and `pixel_accuracy` with void contours, and `mean_iou_with_contours` over all pixels. The
+        means are over the classes that occur in the labels (scenes have no background).
     """
     inside = everywhere = 0
     with torch.no_grad():
@@ -109,28 +106,24 @@ def semantic_metrics(model: nn.Module, batches: Iterable[Batch], classes: int) -
 def semantic_task(
     data: str, *, batch_size: int, size: int, seed: int, device: torch.device | str
 ) -> Task:
-    """Scenes, or a folder with photos and label maps.
+    """Scenes, or a folder of photographs with label maps.
 
     Args:
         data: "scenes", or a folder in VOC's or COCO's layout.
-        batch_size: pictures a step.
-        size: height and width of a training picture.
-        seed: for the order and the crops of photos; scenes come in their own order.
-        device: where to draw the scenes.
+        batch_size: images per step.
+        size: height and width of a training image.
+        seed: for the order and the crops of photographs; scenes have a fixed order.
+        device: where to generate the scenes.
 
     Returns:
-        Batches, and the evaluation: 400 scenes of another seed, or the first 400 photos of the `val` list.
-
-    Raises:
-        FileNotFoundError: the folder, or something in it, is not there.
-        ValueError: the folder has neither layout, or something in it is broken.
+        Batches, and the evaluation on 400 held-out scenes, or on the first 400 photographs of the `val` list.
     """
     if data == "scenes":
         return _scene_task(batch_size, size, device)
     learn, judge = _open_folder(Path(data), "train"), _open_folder(Path(data), "val")
     if learn.class_names != judge.class_names:
         raise ValueError(
-            f"data: the training and the validation part of {data} differ in their classes"
+            f"data: expected the same classes in the training and validation sets of {data}"
         )
     classes = len(learn.class_names)
 
@@ -174,18 +167,18 @@ def scene_stock(
     device: torch.device | str,
     scenes: int,
 ) -> Callable[[int], tuple[list[Tensor], Bool[Tensor, " b"]]]:
-    """Scenes 0, 1, 2, ..., drawn when their turn comes and kept, because drawing takes its time.
+    """Scenes 0, 1, 2, ..., generated when they are first needed and kept in memory.
 
-    After the last of the stock they come again, mirrored in every other round.
+    After the last scene the next epoch begins; in every other epoch the scenes are flipped horizontally.
 
     Args:
-        draw: a block of scenes from this number on, in a form that takes little room.
-        batch_size: scenes a step.
+        draw: generates a block of scenes from this number on, in compact types.
+        batch_size: scenes per step.
         device: where they are kept.
-        scenes: how many there are in the stock.
+        scenes: size of the training set.
 
     Returns:
-        The scenes of a step, and which of them are to be mirrored.
+        The scenes of a step, and which of them are to be flipped.
     """
     kept: list[Tensor] = []
     drawn: set[int] = set()
@@ -206,7 +199,7 @@ def scene_stock(
 
 
 def _open_folder(folder: Path, part: str) -> Pictures:
-    """The training or validation part of a folder, whichever layout it has."""
+    """The training or validation set of a folder in either layout."""
     if not folder.is_dir():
         raise FileNotFoundError(
             f'data: expected "scenes" or a folder, but there is no folder {folder}'
@@ -225,7 +218,7 @@ def _open_folder(folder: Path, part: str) -> Pictures:
 def _photo_batches(
     pictures: Sequence[tuple[Tensor, Tensor]], batch_size: int, size: int, seed: int
 ) -> Callable[[int], Batch]:
-    """Every photo once in each round, in an order of the round's own, cropped and flipped at random."""
+    """Every photograph once per epoch, in an order drawn for each epoch, randomly cropped and flipped."""
 
     @lru_cache(maxsize=2)
     def order(turn: int) -> list[int]:
@@ -247,7 +240,7 @@ def _photo_batches(
 def _random_crop(
     image: Float[Tensor, "3 h w"], labels: Int64[Tensor, "h w"], size: int, draw: random.Random
 ) -> tuple[Float[Tensor, "3 s s"], Int64[Tensor, "s s"]]:
-    """A square somewhere in the photo, resized; every other one mirrored."""
+    """A random square of the photograph, resized, and flipped horizontally with probability 0.5."""
     height, width = labels.shape
     side = round(min(height, width) * draw.uniform(SMALLEST_CROP, 1))
     top, left = draw.randint(0, height - side), draw.randint(0, width - side)
@@ -259,7 +252,7 @@ def _random_crop(
 def _resize(
     image: Float[Tensor, "3 h w"], labels: Int64[Tensor, "h w"], size: int
 ) -> tuple[Float[Tensor, "3 h2 w2"], Int64[Tensor, "h2 w2"]]:
-    """Bring the shorter side to `size` pixels; colours are averaged, classes are not."""
+    """Resize the shorter side to `size` pixels: bilinear for the image, nearest-neighbour for the labels."""
     shape = [round(side * size / min(labels.shape)) for side in labels.shape]
     image = F.interpolate(image[None], shape, mode="bilinear", antialias=True)[0]
     labels = F.interpolate(labels[None, None].float(), shape, mode="nearest-exact")[0, 0].long()

@@ -197,7 +197,7 @@ def test_unet_skips_carry_what_pooling_loses(skips):
     first, second = torch.zeros(2, 1, 3, 32, 32)
     first[..., 8, 8], second[..., 9, 9] = 1, 1
     network = unet.UNet(classes=2, width=4, depth=2, skips=skips).eval()
-    for level in network.down:
+    for level in network.backbone.down:
         for (
             convolution,
             *_,
@@ -224,7 +224,7 @@ def test_deconvnet_returns_maxima_to_where_they_were():
 
     def spy(x, places, size):
         calls.append((x.shape, places, size))
-        return deconvnet.max_unpool(x, places, size)
+        return deconvnet.unpool_maxima(x, places, size)
 
     network.unpool = spy
     network(torch.rand(1, 3, 40, 56))

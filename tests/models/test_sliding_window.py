@@ -100,7 +100,7 @@ def test_sliding_costs_more_the_more_layers_there_are():
         (
             lambda n, x: classify_patches(nn.Sequential(nn.Conv2d(3, 3, 4)), x),
             ValueError,
-            "network: expected patches with a pixel in the middle, got side 4",
+            "network: expected an odd receptive field, got 4",
         ),
     ],
 )

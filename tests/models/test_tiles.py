@@ -72,7 +72,7 @@ def test_the_mean_over_views_turns_with_the_picture():
             lambda: predict_in_tiles(
                 lambda x: x[..., 2:-2, 2:-2], torch.rand(1, 4, 4), tile=4, overlap=1
             ),
-            "predict: expected 4 or more pixels back, got 2",
+            "predict: expected an output of at least 4 pixels, got 2",
         ),
         (
             lambda: predict_in_tiles(torch.sqrt, torch.rand(4, 4), tile=4, overlap=1),

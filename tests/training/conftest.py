@@ -1,4 +1,4 @@
-"""What the tests of course_utils.training share: one thread, so that child processes get the same bits."""
+"""All tests of training use one thread, so that child processes compute the same bits."""
 
 import pytest
 import torch

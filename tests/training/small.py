@@ -1,10 +1,12 @@
-"""A network small enough to train in a blink, with what is hard to repeat: batch norm, dropout, moments.
+"""A network that trains in a second, with what is hard to reproduce: batch norm, dropout, optimiser state.
 
-Under torchrun, `small.py FOLDER` trains it and writes each process's losses and weights into the folder.
+Under torchrun, `small.py FOLDER` trains it and saves the losses and weights of every process in the folder.
 """
 
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,16 +15,20 @@ from torch import nn
 
 from course_utils.training import train
 
+NORMS = {"batch_norm": nn.BatchNorm2d, "group_norm": partial(nn.GroupNorm, 2)}
 
-def build(channels: int = 8, dropout: float = 0.2) -> nn.Module:
+
+def build(
+    channels: int = 8, dropout: float = 0.2, norm: Callable[[int], nn.Module] = nn.BatchNorm2d
+) -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(
         nn.Conv2d(3, channels, 3, padding=1, bias=False),
-        nn.BatchNorm2d(channels),
+        norm(channels),
         nn.ReLU(),
         nn.Dropout(dropout),
         nn.Conv2d(channels, channels, 3, padding=1, bias=False),
-        nn.BatchNorm2d(channels),
+        norm(channels),
         nn.ReLU(),
         nn.Conv2d(channels, 4, 1),
     )
@@ -45,13 +51,19 @@ def accuracy(model: nn.Module) -> dict[str, float]:
     return {"accuracy": right.float().mean().item()}
 
 
-def train_and_save(path: Path) -> None:
-    model = build(dropout=0.0)  # each process has dropout of its own
-    history = train(model, batches, loss, steps=30, learning_rate=1e-2, device="cpu")
-    save_file(
-        {**model.state_dict(), "losses": torch.tensor(history.losses, dtype=torch.float64)}, path
-    )
+def train_and_save(folder: Path, process: str) -> None:
+    """Train with batch norm and with group norm, without dropout, which differs between processes."""
+    settings = {"steps": 30, "learning_rate": 1e-2, "device": "cpu"}
+    settings |= {"evaluate": accuracy, "evaluate_every": 10}
+    for name, norm in NORMS.items():
+        model = build(dropout=0.0, norm=norm)
+        history = train(model, batches, loss, **settings)
+        numbers = {
+            "losses": torch.tensor(history.losses, dtype=torch.float64),
+            "accuracies": torch.tensor([found["accuracy"] for found in history.metrics.values()]),
+        }
+        save_file({**model.state_dict(), **numbers}, folder / f"{name}_{process}.safetensors")
 
 
 if __name__ == "__main__":
-    train_and_save(Path(sys.argv[1]) / f"{os.environ['RANK']}.safetensors")
+    train_and_save(Path(sys.argv[1]), os.environ["RANK"])

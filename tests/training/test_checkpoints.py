@@ -1,4 +1,4 @@
-"""Checkpoints: killed at any moment and resumed, a training ends with the very same weights."""
+"""Checkpoints: a training that is killed at any moment and resumed ends with exactly the same weights."""
 
 import multiprocessing
 import os
@@ -89,7 +89,7 @@ def context():
 
 @pytest.fixture(scope="module")
 def expected(one_thread):
-    """The weights of a training nobody disturbed."""
+    """The weights of a training without interruption."""
     model = small.build()
     run(model)
     return model.state_dict()
@@ -164,7 +164,7 @@ def test_a_finished_training_resumes_to_the_same_end(state):
     assert_same(model, whole)
 
 
-def test_it_writes_when_the_time_has_come_and_at_the_end(tmp_path):
+def test_a_checkpoint_is_saved_after_some_seconds_and_at_the_end(tmp_path):
     path = tmp_path / "state.safetensors"
 
     def watch(record):
@@ -174,7 +174,7 @@ def test_it_writes_when_the_time_has_come_and_at_the_end(tmp_path):
     assert len(load_file(path)["losses"]) == 5
 
 
-def test_without_resume_it_starts_again(state):
+def test_without_resume_the_training_starts_again(state):
     assert len(run(small.build(), state, steps=2, resume=False).losses) == 2
 
 

@@ -1,4 +1,4 @@
-"""D2L's training loop and ours, side by side on one folder in VOC's layout."""
+"""D2L's training loop and ours on the same folder in VOC's layout."""
 
 import re
 
@@ -20,7 +20,7 @@ SIZE, BATCH, EPOCHS = 48, 2, 6
 
 @pytest.fixture
 def folder(tmp_path):
-    """Ten scenes to learn from and two to judge by; cats, dogs, cars and persons are VOC's."""
+    """Ten scenes for training and two for validation; VOC has cats, dogs, cars and persons too."""
     for split, first, count in (("train", 0, 10), ("val", 10, 2)):
         scenes = make_scenes(range(first, first + count), size=(SIZE, SIZE))
         voc.write_voc(tmp_path, scenes, split)
@@ -32,7 +32,7 @@ def build() -> torch.nn.Module:
     return fcn.small(len(voc.CLASS_NAMES))
 
 
-# D2L turns a loss that still knows its gradient into a number, which torch does not like
+# D2L converts a loss that still requires a gradient into a number, and torch warns about it
 @pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad:UserWarning")
 def test_both_loops_learn_the_same_folder(folder, capsys, as_student):
     loaders = [
@@ -58,6 +58,6 @@ def test_both_loops_learn_the_same_folder(folder, capsys, as_student):
         build(), task.batches, pixel_loss, steps=5 * EPOCHS, learning_rate=1e-2, device="cpu"
     ).losses
     first = ours[0]
-    assert first > 2  # as many classes as VOC has, and no idea
+    assert first > 2  # about log(21): nothing learnt yet
     assert sum(ours[-5:]) / 5 < first / 2
     assert their_loss < first / 2

@@ -1,4 +1,4 @@
-"""Scenes for detectors: what they learn from, how they are judged, and that their recipes run."""
+"""Scenes for detectors: training data, evaluation, and that the recipes run."""
 
 import json
 from dataclasses import replace
@@ -8,20 +8,27 @@ import torch
 from torch.testing import assert_close
 
 from course_utils.data.scenes import CLASS_NAMES, STUFF, THINGS, Scenes, make_scenes
+from course_utils.models import panoptic_fpn
 from course_utils.ops.masks import masks_to_boxes
 from course_utils.training import instances
 from course_utils.training.instances import (
-    WEIGHTS,
     detector_task,
     panoptic_task,
     predict_panoptic,
     scene_metrics,
     weighted_loss,
 )
-from course_utils.training.recipes import MASK_RCNN, PANOPTIC_FPN, fit, load_checkpoint, ship
+from course_utils.training.recipes import (
+    MASK_RCNN,
+    PANOPTIC_FPN,
+    PANOPTIC_UNET,
+    fit,
+    load_checkpoint,
+    ship,
+)
 
 TASKS = {"detector": detector_task, "panoptic": panoptic_task}
-RECIPES = {recipe.name: recipe for recipe in (MASK_RCNN, PANOPTIC_FPN)}
+RECIPES = {recipe.name: recipe for recipe in (MASK_RCNN, PANOPTIC_FPN, PANOPTIC_UNET)}
 DETECTOR_METRICS = {"box_ap", "box_ap50", "mask_ap", "mask_ap50"}
 
 
@@ -113,7 +120,8 @@ def test_a_task_knows_its_classes_and_reads_scenes_only(name):
     names = make_task(name).class_names
     assert names == (CLASS_NAMES if name == "panoptic" else CLASS_NAMES[:5])
     with pytest.raises(
-        ValueError, match=r'^data: expected "scenes", the only source .* got \'x\'$'
+        ValueError,
+        match=r'^data: expected "scenes", the only training set with masks .* got \'x\'$',
     ):
         TASKS[name]("x", batch_size=2, size=32, seed=0, device="cpu")
 
@@ -130,8 +138,10 @@ def test_weighted_loss_counts_boxes_and_masks_more():
             assert images is batch[0] and targets is batch[1]
             return {name: torch.tensor(10.0**k) for k, name in enumerate(names)}
 
-    assert WEIGHTS == {"proposal_box": 3.0, "box": 2.0, "mask": 2.0}
-    assert weighted_loss(Losses(), batch) == 1 + 30 + 100 + 2e3 + 2e4 + 1e5
+    weights = {"proposal_box": 3.0, "box": 2.0, "mask": 2.0}
+    assert weighted_loss(Losses(), batch, weights) == 1 + 30 + 100 + 2e3 + 2e4 + 1e5
+    assert MASK_RCNN.total_loss(Losses(), batch) == 1 + 30 + 100 + 2e3 + 2e4 + 1e5
+    assert replace(MASK_RCNN, loss_weights={"mask": 0.5}).total_loss(Losses(), batch) == 106111
 
 
 # --- metrics
@@ -158,29 +168,29 @@ def cut(scenes, rows):
     return Scenes(*(part[rows] for part in scenes))
 
 
-class Answers(torch.nn.Module):
-    """Says of each batch what it was told to say."""
+class Oracle(torch.nn.Module):
+    """Predicts the ground truth of each batch, or a change of it."""
+
+    semantic_classes = tuple(range(9))
+    channel = torch.arange(256)
 
     def __init__(self, parts, change=dict, with_stuff=True):
         super().__init__()
-        self.answers = [
+        self.predictions = [
             [change(truth(part, k, with_stuff)) for k in range(len(part.images))] for part in parts
         ]
         self.images = [part.images for part in parts]
 
     def forward(self, images):
         number = next(n for n, known in enumerate(self.images) if known is images)
-        return [dict(answer) for answer in self.answers[number]]
+        return self.predictions[number]
 
 
 def truth(scenes, number, with_stuff):
     sample = scenes.sample(number)
     found = {key: getattr(sample, key) for key in ("boxes", "labels", "masks")}
     found["scores"] = torch.linspace(1, 0.6, 5)[: len(sample.labels)]
-    if with_stuff:
-        classes = torch.nn.functional.one_hot(sample.semantic, len(CLASS_NAMES))
-        found["semantic"] = classes.movedim(-1, 0).float()
-    return found
+    return found | {"semantic": sample.semantic} if with_stuff else found
 
 
 def nothing(found):
@@ -188,19 +198,19 @@ def nothing(found):
 
 
 def test_the_truth_scores_one(some_scenes):
-    metrics = scene_metrics(Answers(some_scenes), iter(some_scenes))
+    metrics = scene_metrics(Oracle(some_scenes), iter(some_scenes))
     assert set(metrics) == DETECTOR_METRICS | {"pq", "sq", "rq", "mean_iou"}
     assert metrics == pytest.approx(dict.fromkeys(metrics, 1.0))
     assert all(type(value) is float for value in metrics.values())
 
 
 def test_a_detector_has_no_panoptic_metrics(some_scenes):
-    metrics = scene_metrics(Answers(some_scenes, with_stuff=False), iter(some_scenes))
+    metrics = scene_metrics(Oracle(some_scenes, with_stuff=False), iter(some_scenes))
     assert metrics == pytest.approx(dict.fromkeys(DETECTOR_METRICS, 1.0))
 
 
 def test_without_objects_stuff_alone_counts(some_scenes):
-    metrics = scene_metrics(Answers(some_scenes, nothing), iter(some_scenes))
+    metrics = scene_metrics(Oracle(some_scenes, nothing), iter(some_scenes))
     seen = torch.cat([part.semantic for part in some_scenes]).unique()
     stuff = sum(label in STUFF for label in seen.tolist())
     assert len(seen) == len(THINGS) + stuff
@@ -209,14 +219,14 @@ def test_without_objects_stuff_alone_counts(some_scenes):
     assert metrics == pytest.approx(expected)
 
 
-def test_boxes_and_masks_are_judged_apart(some_scenes):
+def test_boxes_and_masks_are_evaluated_apart(some_scenes):
     def half(found):
         masks = found["masks"].clone()
         masks[:, :, 1::2] = False
         masks[:, 1::2] = False  # a quarter of the pixels is left
         return found | {"masks": masks}
 
-    metrics = scene_metrics(Answers(some_scenes, half), iter(some_scenes))
+    metrics = scene_metrics(Oracle(some_scenes, half), iter(some_scenes))
     assert metrics["box_ap"] == pytest.approx(1) and metrics["mask_ap50"] < 0.1
 
 
@@ -224,7 +234,7 @@ def test_objects_of_another_class_are_no_hits(some_scenes):
     def another(found):
         return found | {"labels": found["labels"] % 4 + 1}
 
-    metrics = scene_metrics(Answers(some_scenes, another), iter(some_scenes))
+    metrics = scene_metrics(Oracle(some_scenes, another), iter(some_scenes))
     assert metrics["box_ap50"] < 0.1 and metrics["pq"] < 0.7 and metrics["mean_iou"] == 1
 
 
@@ -233,17 +243,39 @@ def test_mean_iou_is_that_of_all_batches_together(some_scenes):
     sky, water = CLASS_NAMES.index("sky"), CLASS_NAMES.index("water")
 
     def dry(found):
-        classes = found["semantic"].argmax(dim=0)
-        classes[classes == water] = sky
-        classes = torch.nn.functional.one_hot(classes, len(CLASS_NAMES))
-        return found | {"semantic": classes.movedim(-1, 0).float()}
+        return found | {"semantic": found["semantic"].masked_fill(found["semantic"] == water, sky)}
 
     labels = torch.cat([part.semantic for part in some_scenes])
     seen = labels.unique().tolist()
     part = float((labels == sky).sum() / ((labels == sky) | (labels == water)).sum())
     assert water in seen
-    metrics = scene_metrics(Answers(some_scenes, dry), iter(some_scenes))
+    metrics = scene_metrics(Oracle(some_scenes, dry), iter(some_scenes))
     assert metrics["mean_iou"] == pytest.approx((len(seen) - 2 + part) / len(seen))
+
+
+def test_mean_iou_is_over_the_classes_of_the_semantic_head(some_scenes):
+    """A network with the class "other": things are one class, whatever their label."""
+    network = panoptic_fpn.small(9)
+    oracle = Oracle(some_scenes, lambda found: found | {"semantic": found["semantic"] % 9})
+    oracle.semantic_classes, oracle.channel = network.semantic_classes, network.channel
+    assert scene_metrics(oracle, some_scenes)["mean_iou"] == 1
+
+    def other(found):
+        labels = found["semantic"]
+        return found | {"semantic": torch.where(labels < 5, 0, labels)}
+
+    oracle.predictions = Oracle(some_scenes, other).predictions
+    assert scene_metrics(oracle, some_scenes)["mean_iou"] == 1
+
+
+def test_evaluation_leaves_predictions_as_they_are(some_scenes):
+    oracle = Oracle(some_scenes)
+    before = [[dict(one) for one in part] for part in oracle.predictions]
+    scene_metrics(oracle, some_scenes)
+    for part, others in zip(oracle.predictions, before):
+        for one, other in zip(part, others):
+            assert one.keys() == other.keys()
+            assert all(torch.equal(one[key], other[key]) for key in one)
 
 
 @pytest.mark.parametrize("number", range(4))
@@ -255,15 +287,14 @@ def test_predict_panoptic_of_the_truth_is_the_scenes_map(some_scenes, number):
     assert torch.equal(bare, torch.where(panoptic % 1000 == 0, panoptic, 0))
 
 
-def test_predict_panoptic_leaves_out_what_is_unsure_or_small():
+def test_predict_panoptic_leaves_out_low_scores_and_small_areas():
     semantic = torch.full((30, 40), STUFF[0])
     semantic[:2, :4] = STUFF[1]  # 8 of 1200 pixels: just enough
     semantic[-1, -7:] = STUFF[2]  # 7: too few
     masks = torch.zeros(2, 30, 40, dtype=torch.bool)
     masks[0, 10:20, 10:20] = masks[1, 10:20, 25:30] = True
-    scores = torch.nn.functional.one_hot(semantic, 9).movedim(-1, 0).float()
     found = {"masks": masks, "labels": torch.tensor([3, 1]), "scores": torch.tensor([0.9, 0.4])}
-    panoptic = predict_panoptic(found | {"semantic": scores})
+    panoptic = predict_panoptic(found | {"semantic": semantic})
     expected = 1000 * semantic
     expected[-1, -7:] = 0
     expected[10:20, 10:20] = 3001
@@ -300,7 +331,7 @@ def test_recipes_train_ship_and_load(few, recipe, tmp_path, monkeypatch):
     metrics = ship(
         tmp_path / f"checkpoints/{recipe.name}.safetensors", recipe, model, history, task
     )
-    panoptic = recipe.name == "panoptic_fpn"
+    panoptic = recipe.name.startswith("panoptic")
     assert set(metrics) == DETECTOR_METRICS | (
         {"pq", "sq", "rq", "mean_iou"} if panoptic else set()
     )

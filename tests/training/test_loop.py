@@ -1,8 +1,8 @@
-"""The training loop: it learns, it repeats, it tells, and it says what is wrong with its arguments."""
+"""The training loop: it learns, is reproducible, reports its progress and refuses bad arguments."""
 
-import copy
 import subprocess
 import sys
+from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
@@ -11,7 +11,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from course_utils.training import cosine_schedule, train
-from course_utils.training.distributed import take_share
+from course_utils.training.__main__ import main
+from course_utils.training.distributed import shard, wrap
+from course_utils.training.recipes import FCN, RECIPES
 from tests.training import small
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
@@ -69,7 +71,7 @@ def test_the_schedule_rises_for_a_tenth_then_falls_almost_to_zero(steps):
     assert steps < 500 or rates[-1] < 1e-4
 
 
-def test_watch_hears_of_every_step_and_evaluate_comes_when_asked():
+def test_watch_is_called_after_every_step_and_evaluate_when_asked():
     records, modes = [], []
 
     def evaluate(model):
@@ -95,40 +97,41 @@ def test_watch_hears_of_every_step_and_evaluate_comes_when_asked():
     assert modes == [(False, False)] * 3
 
 
-def test_a_memory_too_small_for_the_batch_takes_it_in_parts():
-    """As on a small GPU, where the loss of more than two images does not fit."""
-    tried = []
+@pytest.mark.parametrize("as_batch", [tuple, lambda pair: dict(zip(("images", "labels"), pair))])
+def test_out_of_memory_names_the_batch_size_and_the_way_out(as_batch):
+    calls = []
 
-    def cramped(model, batch):
-        tried.append(len(batch[0]))
-        if tried[-1] > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return small.loss(model, batch)
+    def too_large(model, batch):
+        calls.append(len(batch))
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
-    whole = nn.Conv2d(3, 4, 3, padding=1)  # no batch norm, which sees the parts
-    parts = copy.deepcopy(whole)
-    settings = {"steps": 3, "learning_rate": 1e-2, "device": "cpu"}
-    expected = train(whole, small.batches, small.loss, **settings)
-    with pytest.warns(UserWarning, match=r"^The memory is too small .* in \d parts\.$") as told:
-        history = train(parts, small.batches, cramped, **settings)
-    images = len(small.batches(0)[0])
-    halvings = (images // 2).bit_length() - 1
-    assert tried[:halvings] == [images >> k for k in range(halvings)]
-    assert tried[halvings:] == [2] * (3 * images // 2) and len(told) == halvings
-    torch.testing.assert_close(history.losses, expected.losses, rtol=1e-5, atol=0)
-    for a, b in zip(parts.parameters(), whole.parameters()):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    sentence = (
+        r"^batches: a batch of 8 images does not fit into the memory of cpu; "
+        r"make it smaller with --batch-size on the command line, or batch_size=\.\.\. in Python$"
+    )
+    with pytest.raises(torch.OutOfMemoryError, match=sentence):
+        train(
+            small.build(),
+            lambda step: as_batch(small.batches(step)),
+            too_large,
+            steps=2,
+            learning_rate=1e-2,
+            device="cpu",
+        )
+    assert calls == [2]  # once, with images and labels
 
 
-def test_a_memory_too_small_for_one_image():
-    def hopeless(model, batch):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+def test_out_of_memory_is_one_sentence_on_the_command_line(monkeypatch, capsys, tmp_path):
+    def too_large(model, batch):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
-    with (
-        pytest.warns(UserWarning, match="The memory is too small"),
-        pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"),
-    ):
-        train(small.build(), small.batches, hopeless, steps=1, learning_rate=1e-2, device="cpu")
+    monkeypatch.setitem(RECIPES, "fcn", replace(FCN, loss=too_large))
+    command = ["fcn", "--steps", "1", "--batch-size", "3", "--size", "32", "--device", "cpu"]
+    with pytest.raises(SystemExit) as stopped:
+        main([*command, "--out", str(tmp_path)])
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2 and "Traceback" not in error
+    assert "a batch of 3 images does not fit" in error and "--batch-size" in error
 
 
 def test_frozen_weights_stay():
@@ -144,17 +147,17 @@ class Pair(NamedTuple):
     names: list[str]
 
 
-def test_a_share_of_every_kind_of_batch():
+def test_a_shard_of_every_kind_of_batch():
     batch = {
         "pair": Pair(torch.arange(4), ["a", "b", "c", "d"]),
         "boxes": [{"n": torch.ones(2)}] * 4,
     }
-    share = take_share(batch, 1, 2, "cpu")
-    assert isinstance(share["pair"], Pair) and share["pair"].names == ["c", "d"]
-    assert share["pair"].images.tolist() == [2, 3] and len(share["boxes"]) == 2
-    assert take_share(batch, 0, 1, "meta")["boxes"][3]["n"].is_meta
-    with pytest.raises(ValueError, match=r"^batches: .* 3 processes can share equally, got 4$"):
-        take_share(batch, 0, 3, "cpu")
+    second = shard(batch, 1, 2, "cpu")
+    assert isinstance(second["pair"], Pair) and second["pair"].names == ["c", "d"]
+    assert second["pair"].images.tolist() == [2, 3] and len(second["boxes"]) == 2
+    assert shard(batch, 0, 1, "meta")["boxes"][3]["n"].is_meta
+    with pytest.raises(ValueError, match=r"^batches: .* by the number of processes, 3, got 4$"):
+        shard(batch, 0, 3, "cpu")
 
 
 @pytest.mark.parametrize(
@@ -178,14 +181,53 @@ def test_a_loss_that_explodes():
         )
 
 
-def test_two_processes_under_torchrun_train_as_one_does(tmp_path):
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, one_thread):
+    """What `small.train_and_save` saved: alone, and in each of two processes under torchrun."""
+    folder = tmp_path_factory.mktemp("processes")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run([*torchrun, small.__file__, tmp_path], capture_output=True, text=True)
+    done = subprocess.run([*torchrun, small.__file__, folder], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    small.train_and_save(tmp_path / "alone.safetensors")
-    alone, first, second = (load_file(tmp_path / f"{n}.safetensors") for n in ("alone", "0", "1"))
+    small.train_and_save(folder, "alone")
+    return {path.stem: load_file(path) for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("norm", small.NORMS)
+def test_two_processes_hold_the_same_weights_and_running_statistics(trained, norm):
+    """Also at every evaluation: all processes measure the same accuracy."""
+    first, second = trained[f"{norm}_0"], trained[f"{norm}_1"]
+    assert ("1.running_var" in first) == (norm == "batch_norm")
     assert all(torch.equal(first[name], second[name]) for name in first)
-    assert len(first["losses"]) == 30 and alone["losses"][-1] < alone["losses"][0] - 0.2
+    assert len(first["losses"]) == 30 and len(first["accuracies"]) == 3
+    assert first["losses"][-1] < first["losses"][0] - 0.2
+
+
+def test_two_processes_without_batch_norm_train_as_one_does(trained):
+    first, alone = trained["group_norm_0"], trained["group_norm_alone"]
     assert (first["losses"] - alone["losses"]).abs().max() < 1e-5
-    for name in alone:  # batch norm's running mean and variance too
+    for name in alone:
         torch.testing.assert_close(first[name], alone[name], rtol=2e-4, atol=1e-5)
+
+
+def test_on_the_cpu_every_process_normalises_its_own_shard(trained):
+    model = small.build(dropout=0.0)
+    shards = [shard(small.batches(0), rank, 2, "cpu") for rank in (0, 1)]
+    losses = [small.loss(model, images_and_labels).item() for images_and_labels in shards]
+    assert trained["batch_norm_0"]["losses"][0].item() == pytest.approx(sum(losses) / 2, abs=1e-6)
+    assert trained["batch_norm_alone"]["losses"][0].item() != pytest.approx(
+        sum(losses) / 2, abs=1e-4
+    )
+
+
+def test_on_gpus_batch_norm_is_synchronised_and_the_parameters_stay_the_models(monkeypatch):
+    monkeypatch.setattr(nn.parallel, "DistributedDataParallel", lambda model: model)
+    for model in (small.build(), nn.BatchNorm2d(4)):  # the second is itself a batch-norm layer
+        tensors = [*model.parameters(), *model.buffers()]
+        assert wrap(model, 2, torch.device("cpu")) is wrap(model, 1, torch.device("cuda")) is model
+        assert not any(isinstance(layer, nn.SyncBatchNorm) for layer in model.modules())
+        wrapped = wrap(model, 2, torch.device("cuda"))
+        kinds = [type(layer) for layer in wrapped.modules()]
+        assert nn.SyncBatchNorm in kinds and nn.BatchNorm2d not in kinds
+        for owner in (wrapped, model):
+            found = [*owner.parameters(), *owner.buffers()]
+            assert all(a is b for a, b in zip(found, tensors, strict=True))

@@ -1,4 +1,4 @@
-"""The task of the nuclei: its loss, its metrics, and that a network learns from it."""
+"""The task of the nuclei: its loss, its metrics, and a network that learns."""
 
 import pytest
 import torch
@@ -16,12 +16,12 @@ from course_utils.training.microscopy import (
 )
 
 
-def test_the_truth_is_perfect_but_for_touching_nuclei():
-    _, judge = nuclei()
-    metrics = nuclei_metrics((judge.instances > 0).float(), judge.instances)
+def test_the_ground_truth_is_perfect_but_for_touching_nuclei():
+    _, held_out = nuclei()
+    metrics = nuclei_metrics((held_out.instances > 0).float(), held_out.instances)
     assert metrics["foreground_iou"] == 1
     assert metrics["count"] == 27 and 0.85 < metrics["f1"] < 1
-    nothing = nuclei_metrics(torch.zeros(512, 128), judge.instances)
+    nothing = nuclei_metrics(torch.zeros(512, 128), held_out.instances)
     assert nothing == {"foreground_iou": 0, "count": 0, "f1": 0}
 
 

@@ -1,1 +1,1 @@
-"""What is asked about a region: each head is a small network with its targets, its loss and its answers."""
+"""What is predicted for each region: a head is a small network with its targets, loss and predictions."""

@@ -1,4 +1,4 @@
-"""The box head: which class is in the region, and where exactly?"""
+"""The box head: the class of a region, and its box."""
 
 from collections.abc import Sequence
 
@@ -8,30 +8,33 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from course_utils.fast.nms import batched_nms
-from course_utils.models.backbones import convolution_block
-from course_utils.models.rpn import Objects, first_of_each
+from course_utils.models.blocks import convolution_block
+from course_utils.models.fpn import Crop, Features, crop_regions
+from course_utils.models.regions import GroundTruth, first_per_image
 from course_utils.ops.box_coding import decode_boxes, encode_boxes
 from course_utils.ops.boxes import clip_boxes_to_image
 
-WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # bring the four box targets to similar spread
+WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # bring the four box targets to similar variance
+
+Prediction = tuple[Float[Tensor, "k classes"], Float[Tensor, "k boxes"]]
 
 
 class BoxHead(nn.Module):
     """Two fully connected layers, then C + 1 class scores and 4 C box coordinates.
 
-    A fully connected layer is a convolution with a filter as large as its input.
+    A fully connected layer is a convolution whose filter is as large as its input.
 
     Args:
         channels: of the crops.
-        classes: how many kinds of things there are, C; background comes on top.
-        crop_size: the crops' height and width in bins.
-        crop_strides: the levels of the pyramid that regions are cut from.
+        classes: number of thing classes, C, without background.
+        crop_size: height and width of the crops in bins.
+        crop_strides: the levels of the pyramid from which regions are cropped.
         hidden: outputs of the fully connected layers.
-        score_threshold: answers that are less sure are dropped.
-        iou_threshold: of two boxes of a class that overlap more, the weaker goes.
-        detections: the best so many of an image are kept.
+        score_threshold: detections with a lower score are dropped.
+        nms_threshold: a box is suppressed by a better one of its class when their IoU is above this.
+        detections_per_image: how many detections of an image are kept, by score.
 
-    Source: Girshick, "Fast R-CNN", ICCV 2015, section 2, with batch norm.
+    Source: Girshick, "Fast R-CNN", ICCV 2015, section 2; the batch normalisation is ours.
     """
 
     def __init__(
@@ -43,8 +46,8 @@ class BoxHead(nn.Module):
         crop_strides: Sequence[int] = (4, 8, 16, 32),
         hidden: int = 1024,
         score_threshold: float = 0.05,
-        iou_threshold: float = 0.5,
-        detections: int = 100,
+        nms_threshold: float = 0.5,
+        detections_per_image: int = 100,
     ):
         super().__init__()
         self.layers = nn.Sequential(
@@ -59,43 +62,45 @@ class BoxHead(nn.Module):
         for layer in (self.scores, self.deltas):
             nn.init.zeros_(layer.bias)
         self.crop_size, self.crop_strides, self.classes = crop_size, crop_strides, classes
-        self.score_threshold, self.iou_threshold = score_threshold, iou_threshold
-        self.detections = detections
+        self.score_threshold, self.nms_threshold = score_threshold, nms_threshold
+        self.detections_per_image = detections_per_image
 
-    def forward(
-        self, crops: Float[Tensor, "k c s s"]
-    ) -> tuple[Float[Tensor, "k classes"], Float[Tensor, "k boxes"]]:
-        """C + 1 class scores, background first, and C groups of `tx, ty, tw, th`."""
+    def crops(
+        self, features: Features, rois: Float[Tensor, "k 5"], crop: Crop
+    ) -> Float[Tensor, "k c s s"]:
+        """The crops that `forward` takes; `crop` as in `crop_regions`."""
+        levels = {stride: features[stride] for stride in self.crop_strides}
+        return crop_regions(levels, rois, self.crop_size, crop)
+
+    def forward(self, crops: Float[Tensor, "k c s s"]) -> Prediction:
+        """C + 1 class scores (logits, background first), and `tx, ty, tw, th` for each of the C classes."""
         hidden = self.layers(crops)
         return self.scores(hidden).float(), self.deltas(hidden).float()
 
     def targets(
-        self, boxes: Float[Tensor, "p 4"], objects: Objects, matches: Int64[Tensor, " p"]
+        self, boxes: Float[Tensor, "p 4"], ground_truth: GroundTruth, matches: Int64[Tensor, " p"]
     ) -> Float[Tensor, "p 4"]:
-        """From each positive region to its object."""
-        return encode_boxes(objects["boxes"][matches], boxes, WEIGHTS)
+        """The box target of each positive region."""
+        return encode_boxes(ground_truth["boxes"][matches], boxes, WEIGHTS)
 
     def loss(
-        self,
-        answers: tuple[Float[Tensor, "k classes"], Float[Tensor, "k boxes"]],
-        labels: Int64[Tensor, " k"],
-        deltas: Float[Tensor, "p 4"],
+        self, prediction: Prediction, labels: Int64[Tensor, " k"], targets: Float[Tensor, "p 4"]
     ) -> dict[str, Float[Tensor, ""]]:
-        """The other two losses: the class of every region, and the box of the positives.
+        """The other two losses: the class of every region, and the box of the positive ones.
 
         Args:
-            answers: of the head.
+            prediction: of the head.
             labels: the class of each region; the p positives come first, then background, 0.
-            deltas: of `targets`.
+            targets: of `targets`.
 
         Returns:
-            "class" and "box", per region.
+            "class" and "box", averaged over the regions.
         """
-        scores, found = answers
-        positive = labels[: len(deltas)]
+        scores, deltas = prediction
+        positive = labels[: len(targets)]
         region = torch.arange(len(positive), device=positive.device)
-        own = found[region].unflatten(1, (-1, 4))[region, positive - 1]
-        box = F.smooth_l1_loss(own, deltas, beta=1 / 9, reduction="sum")
+        deltas = deltas[region].unflatten(1, (-1, 4))[region, positive - 1]  # of the true class
+        box = F.smooth_l1_loss(deltas, targets, beta=1 / 9, reduction="sum")
         count = max(len(labels), 1)
         return {
             "class": F.cross_entropy(scores, labels, reduction="sum") / count,
@@ -104,31 +109,28 @@ class BoxHead(nn.Module):
 
     @torch.no_grad()
     def predict(
-        self,
-        answers: tuple[Float[Tensor, "k classes"], Float[Tensor, "k boxes"]],
-        rois: Float[Tensor, "k 5"],
-        size: tuple[int, int],
+        self, prediction: Prediction, rois: Float[Tensor, "k 5"], size: tuple[int, int]
     ) -> dict[str, Tensor]:
-        """Detections: refined boxes of every class that is likely enough, without weaker ones beside them.
+        """Detections: the refined box of every class whose score is high enough, after NMS per class.
 
         Args:
-            answers: of the head.
+            prediction: of the head.
             rois: the regions, `image, x1, y1, x2, y2` in pixels.
-            size: the images' (height, width).
+            size: (height, width) of the images.
 
         Returns:
-            "image", "boxes", "labels" and "scores" of all detections in the batch, best first.
+            "image", "boxes", "labels" and "scores" of all detections in the batch, by falling score.
         """
-        scores, deltas = answers
-        likely = scores.softmax(dim=1)[:, 1:]
-        region, label = (likely > self.score_threshold).nonzero(as_tuple=True)
-        own = deltas.unflatten(1, (-1, 4))[region, label]
-        boxes = decode_boxes(own, rois[region, 1:], WEIGHTS)
+        scores, deltas = prediction
+        probability = scores.softmax(dim=1)[:, 1:]
+        region, label = (probability > self.score_threshold).nonzero(as_tuple=True)
+        deltas = deltas.unflatten(1, (-1, 4))[region, label]
+        boxes = decode_boxes(deltas, rois[region, 1:], WEIGHTS)
         boxes = clip_boxes_to_image(boxes, size)
-        image, score = rois[region, 0].long(), likely[region, label]
+        image, score = rois[region, 0].long(), probability[region, label]
         group = image * self.classes + label
-        keep = batched_nms(boxes, score, group, self.iou_threshold)
-        keep = keep[first_of_each(image[keep], self.detections)]
+        keep = batched_nms(boxes, score, group, self.nms_threshold)
+        keep = keep[first_per_image(image[keep], self.detections_per_image)]
         return {
             "image": image[keep],
             "boxes": boxes[keep],

@@ -1,4 +1,4 @@
-"""The mask head: which pixels of the region belong to the object?"""
+"""The mask head: which pixels of a region belong to the object."""
 
 import itertools
 from collections.abc import Sequence
@@ -10,25 +10,24 @@ from torch import Tensor, nn
 
 from course_utils.fast.masks import paste_masks
 from course_utils.fast.roi import roi_align
-from course_utils.models.backbones import convolution_block
-from course_utils.models.rpn import Objects
+from course_utils.models.blocks import convolution_block
+from course_utils.models.fpn import Crop, Features, crop_regions
+from course_utils.models.regions import GroundTruth
 
 
 class MaskHead(nn.Module):
-    """A small FCN on each crop: convolutions, one step of learned upsampling, and a mask for every class.
+    """A small FCN on each crop: convolutions, one transposed convolution, and a mask for every class.
 
-    The class is known from the box head, so that masks of different classes need not compete: each has its
-    own map and a sigmoid, and only the map of the true class learns.
+    The box head decides the class, so the masks of different classes need not compete: each has its own map
+    and a sigmoid, and only the map of the true class is trained.
 
     Args:
         channels: of the crops.
-        classes: how many kinds of things there are, C; 1 makes one mask for all of them (class-agnostic).
-        crop_size: the crops' height and width in bins; the masks are twice as large.
-        crop_strides: the levels of the pyramid that regions are cut from.
+        classes: number of thing classes, C; 1 makes one mask for all of them (class-agnostic).
+        crop_size: height and width of the crops in bins; the masks are twice as large.
+        crop_strides: the levels of the pyramid from which regions are cropped.
         width: channels of the convolutions.
         convolutions: how many there are.
-        skip: stride and channels of a finer level, whose crops, twice as large, join after the upsampling:
-            a skip connection as in a U-Net, for sharp outlines. None is the paper's way.
 
     Source: He et al., "Mask R-CNN", ICCV 2017, section 3 and figure 4.
     """
@@ -42,45 +41,41 @@ class MaskHead(nn.Module):
         crop_strides: Sequence[int] = (4, 8, 16, 32),
         width: int = 256,
         convolutions: int = 4,
-        skip: tuple[int, int] | None = None,
     ):
         super().__init__()
         widths = [channels] + [width] * convolutions
-        half = width // 2
         self.layers = nn.Sequential(
             *(convolution_block(a, b) for a, b in itertools.pairwise(widths)),
-            nn.ConvTranspose2d(width, half if skip else classes, 2, stride=2),
+            nn.ConvTranspose2d(width, classes, 2, stride=2),
         )
-        if skip:
-            self.join = convolution_block(half + skip[1], half)
-            self.score = nn.Conv2d(half, classes, 1)
-        self.crop_size, self.crop_strides = crop_size, crop_strides
-        self.skip, self.classes = skip, classes
+        self.crop_size, self.crop_strides, self.classes = crop_size, crop_strides, classes
 
-    def forward(
-        self, crops: Float[Tensor, "p c s s"] | tuple[Tensor, Tensor]
-    ) -> Float[Tensor, "p classes m m"]:
-        """C masks a region, before the sigmoid; with a skip, from a pair of crops."""
-        if not self.skip:
-            return self.layers(crops.contiguous(memory_format=torch.channels_last)).float()
-        crops, finer = (part.contiguous(memory_format=torch.channels_last) for part in crops)
-        return self.score(self.join(torch.cat([finer, self.layers(crops)], dim=1))).float()
+    def crops(
+        self, features: Features, rois: Float[Tensor, "k 5"], crop: Crop
+    ) -> Float[Tensor, "k c s s"]:
+        """The crops that `forward` takes; `crop` as in `crop_regions`."""
+        levels = {stride: features[stride] for stride in self.crop_strides}
+        return crop_regions(levels, rois, self.crop_size, crop)
+
+    def forward(self, crops: Float[Tensor, "p c s s"]) -> Float[Tensor, "p classes m m"]:
+        """C mask logits for each region."""
+        return self.layers(crops.contiguous(memory_format=torch.channels_last)).float()
 
     def targets(
-        self, boxes: Float[Tensor, "p 4"], objects: Objects, matches: Int64[Tensor, " p"]
+        self, boxes: Float[Tensor, "p 4"], ground_truth: GroundTruth, matches: Int64[Tensor, " p"]
     ) -> Float[Tensor, "p m m"]:
-        """The true mask of each region's object, cut to the region and resized: RoIAlign of the mask.
+        """The ground-truth mask of each region's object, cropped to the region: RoIAlign of the mask.
 
         Args:
             boxes: the positive regions, `x1, y1, x2, y2` in pixels.
-            objects: all of the batch, with "masks".
+            ground_truth: the objects of the batch, with "masks".
             matches: the object of each region.
 
         Returns:
-            How much of each bin the mask covers; `crop_masks`, for all regions at once.
+            The fraction of each bin that the mask covers; `crop_masks`, for all regions at once.
         """
         rois = torch.cat([matches[:, None].to(boxes), boxes], dim=1)
-        masks = objects["masks"][:, None].to(boxes)
+        masks = ground_truth["masks"][:, None].to(boxes)
         return roi_align(masks, rois, 2 * self.crop_size, aligned=True)[:, 0]
 
     def loss(
@@ -96,12 +91,14 @@ class MaskHead(nn.Module):
         Returns:
             "mask".
         """
-        own = self._own(logits, labels)
-        loss = F.binary_cross_entropy_with_logits(own, targets.to(own), reduction="sum")
+        mask = self.of_class(logits, labels)
+        loss = F.binary_cross_entropy_with_logits(mask, targets.to(mask), reduction="sum")
         return {"mask": loss / max(targets.numel(), 1)}
 
-    def _own(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Of each region the mask of its class; of a class-agnostic head the only one."""
+    def of_class(
+        self, logits: Float[Tensor, "p classes m m"], labels: Int64[Tensor, " p"]
+    ) -> Float[Tensor, "p m m"]:
+        """The mask of each region's class; of a class-agnostic head the only one."""
         channel = labels - 1 if self.classes > 1 else torch.zeros_like(labels)
         return logits[torch.arange(len(labels), device=labels.device), channel]
 
@@ -114,4 +111,4 @@ class MaskHead(nn.Module):
         size: tuple[int, int],
     ) -> Bool[Tensor, "p h w"]:
         """Masks of the whole image: that of the detected class, stretched over the detected box."""
-        return paste_masks(self._own(logits, labels).sigmoid(), boxes, size)
+        return paste_masks(self.of_class(logits, labels).sigmoid(), boxes, size)
