@@ -16,12 +16,17 @@ from torchvision.models.segmentation.fcn import FCNHead
 from torchvision.ops import MultiScaleRoIAlign
 
 from course_utils.core import seed_everything
-from course_utils.models import backbones, fcn, mask_rcnn, panoptic_fpn, unet
+from course_utils.models import backbones, fcn, mask_rcnn, panoptic_fpn, panoptic_unet, unet
 from course_utils.models.fpn import FPN
 from course_utils.training import train
-from course_utils.training.instances import detector_task, panoptic_task, weighted_loss
+from course_utils.training.instances import detector_task, panoptic_task
 from course_utils.training.loop import History
-from course_utils.training.recipes import MASK_RCNN, PANOPTIC_FPN, load_checkpoint
+from course_utils.training.recipes import (
+    MASK_RCNN,
+    PANOPTIC_FPN,
+    PANOPTIC_UNET,
+    load_checkpoint,
+)
 from course_utils.training.semantic import Task, pixel_loss, semantic_task
 
 SECONDS, BATCH, SIZE, RATE, POINTS = 60, 8, 96, 1e-2, 4
@@ -38,7 +43,7 @@ class WithHead(nn.Module):
         self.head = head(self.backbone.channels[2], classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        scores = self.head(self.backbone(images)[2])  # stride 8, as torchvision's dilated trunks
+        scores = self.head(self.backbone(images)[2])  # stride 8, as torchvision's dilated backbones
         return nn.functional.interpolate(scores, images.shape[-2:], mode="bilinear")
 
 
@@ -145,7 +150,7 @@ class OneLevel(nn.Module):
         super().__init__()
         self.backbone, self.out_channels = backbones.small(), channels
         inputs = dict(zip((2, 4, 8, 16, 32), self.backbone.channels))
-        self.neck = FPN(inputs=inputs, channels=channels, kernels={4: 3})
+        self.neck = FPN(inputs=inputs, channels=channels, kernel_sizes={4: 3})
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         return {"0": self.neck(self.backbone(images))[4]}
@@ -166,17 +171,17 @@ class TorchvisionMaskRCNN(nn.Module):
             image_mean=[0.0] * 3,
             image_std=[1.0] * 3,
             rpn_anchor_generator=AnchorGenerator(tuple(ours.rpn.sizes), (ours.rpn.aspect_ratios,)),
-            rpn_pre_nms_top_n_train=ours.rpn.candidates,
-            rpn_pre_nms_top_n_test=ours.rpn.candidates,
-            rpn_post_nms_top_n_train=ours.rpn.proposals,
-            rpn_post_nms_top_n_test=ours.rpn.proposals,
-            rpn_batch_size_per_image=ours.rpn.samples,
+            rpn_pre_nms_top_n_train=ours.rpn.pre_nms_top_n,
+            rpn_pre_nms_top_n_test=ours.rpn.pre_nms_top_n,
+            rpn_post_nms_top_n_train=ours.rpn.post_nms_top_n,
+            rpn_post_nms_top_n_test=ours.rpn.post_nms_top_n,
+            rpn_batch_size_per_image=ours.rpn.batch_size_per_image,
             box_roi_pool=MultiScaleRoIAlign(["0"], box_head.crop_size, 2),
             box_head=TwoMLPHead(channels * box_head.crop_size**2, hidden),
             box_predictor=FastRCNNPredictor(hidden, classes),
-            box_batch_size_per_image=ours.samples,
-            box_positive_fraction=ours.positive_fraction,
-            box_detections_per_img=box_head.detections,
+            box_batch_size_per_image=ours.sampling[0],
+            box_positive_fraction=ours.sampling[1],
+            box_detections_per_img=box_head.detections_per_image,
             mask_roi_pool=MultiScaleRoIAlign(["0"], mask_head.crop_size, 2),
             mask_head=MaskRCNNHeads(channels, (width, width), 1),
             mask_predictor=MaskRCNNPredictor(width, width, classes),
@@ -192,9 +197,9 @@ class TorchvisionMaskRCNN(nn.Module):
 
 
 def panoptic_from_unet(classes: int) -> nn.Module:
-    """Our Panoptic FPN, its backbone with the weights of the U-Net that ships with the course."""
-    network = panoptic_fpn.on_unet(classes)
-    network.detector.backbone.load_state_dict(load_checkpoint("unet").state_dict(), strict=False)
+    """Our panoptic network on a U-Net that starts with the weights of the shipped U-Net."""
+    network = panoptic_unet.small(classes)
+    network.detector.backbone.load_state_dict(load_checkpoint("unet").backbone.state_dict())
     return network
 
 
@@ -209,16 +214,22 @@ def measure_detectors() -> list[str]:
     detect, panoptic = detector_task("scenes", **options), panoptic_task("scenes", **options)
     clip = {"clip": MASK_RCNN.clip}
     rows = {
-        "our Panoptic FPN, from the shipped U-Net": (
+        "our panoptic network on a U-Net, from the shipped U-Net": (
             panoptic_from_unet,
             panoptic,
-            weighted_loss,
+            PANOPTIC_UNET.total_loss,
+            clip | {"learning_rate": PANOPTIC_UNET.learning_rate},
+        ),
+        "our Panoptic FPN": (
+            panoptic_fpn.small,
+            panoptic,
+            PANOPTIC_FPN.total_loss,
             clip | {"learning_rate": PANOPTIC_FPN.learning_rate},
         ),
         "our Mask R-CNN": (
             mask_rcnn.small,
             detect,
-            weighted_loss,
+            MASK_RCNN.total_loss,
             clip | {"learning_rate": MASK_RCNN.learning_rate},
         ),
         "torchvision's Mask R-CNN": (
@@ -236,10 +247,11 @@ def measure_detectors() -> list[str]:
         "",
         f"{SECONDS} s of training with {torch.get_num_threads()} threads on scenes of {SIZE} x {SIZE}, "
         f"batches of {BATCH}, one loop and one seed for all; the learning rates are "
-        f"{PANOPTIC_FPN.learning_rate:g}, {MASK_RCNN.learning_rate:g} and {THEIR_RATE:g}. COCO's average "
+        f"{PANOPTIC_UNET.learning_rate:g}, {PANOPTIC_FPN.learning_rate:g}, {MASK_RCNN.learning_rate:g} and "
+        f"{THEIR_RATE:g}. COCO's average "
         "precision and panoptic quality on 400 held-out scenes, by our evaluation for all. Drawing the "
-        "scenes is not in the time. The Panoptic FPN starts from a network that has learnt to label "
-        "the pixels of such scenes; the others start from random weights.",
+        "scenes is not in the time. The first network starts from one that was trained "
+        "to label the pixels of such scenes; the others start from random weights.",
         "",
         "| network | parameters | images / s | box AP50 | box AP | mask AP | PQ |",
         "|---|---:|---:|---:|---:|---:|---:|",

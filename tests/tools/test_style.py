@@ -19,6 +19,6 @@ LINT_IMPORTS = "from importlinter.cli import lint_imports_command as lint; lint(
     ids=["ruff check", "ruff format", "import-linter"],
 )
 def test_lint(command):
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, *command], cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -17,7 +17,7 @@ from PIL import Image
 from tests.nbval_figures import figure_difference, ignores_output
 from tools.notebooks import execute, tidy, write
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def draw(

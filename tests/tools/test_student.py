@@ -146,7 +146,7 @@ def run(*sources: str) -> dict:
     [
         (RIGHT, None),
         (WARNS, None),
-        (ZERO, "Not yet: on one object of class 3"),
+        (ZERO, "Not yet: for one object of class 3"),
         (STUB, "Not attempted yet"),
         ("merge_instances = None", "Not yet"),
     ],
