@@ -284,7 +284,7 @@ def roi_align(
     """
     image, corners, bins = check_rois(input, boxes, output_size, spatial_scale, sampling_ratio)
     if roi_triton.can_run(input):
-        return roi_triton.crop(input, image, corners, bins, sampling_ratio, aligned)
+        return roi_triton.crop_rois(input, image, corners, bins, sampling_ratio, aligned)
     (rows, columns), (height, width) = bins, input.shape[2:]
     start, stop = (corners - 0.5 if aligned else corners).split(2, dim=1)
     length = stop - start if aligned else (stop - start).clamp(min=1)

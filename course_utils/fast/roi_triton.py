@@ -318,7 +318,7 @@ def can_run(input: Float[Tensor, "..."]) -> bool:
     return triton is not None and (input.is_cuda or _INTERPRETED) and input.dtype in TYPES
 
 
-def crop(
+def crop_rois(
     input: Float[Tensor, "b c h w"],
     image: Int64[Tensor, " k"],
     corners: Float[Tensor, "k 4"],

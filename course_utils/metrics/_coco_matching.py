@@ -221,7 +221,9 @@ def _pixels(masks: Bool[Tensor, "n h w"]) -> Float[Tensor, " n"]:
     """
     pixels = masks.flatten(1)
     if any(place % 8 for place in (*pixels.shape[1:], pixels.stride(0), pixels.storage_offset())):
-        pixels = torch.nn.functional.pad(pixels, (0, -pixels.shape[1] % 8))  # aligned to 8 bytes
+        aligned = pixels.new_zeros(len(pixels), pixels.shape[1] // 8 * 8 + 8)
+        aligned[:, : pixels.shape[1]] = pixels
+        pixels = aligned
     numbers = pixels.view(torch.int64)
     blocks, rest = numbers.shape[1] // 255, numbers.shape[1] % 255
     sums = numbers[:, : 255 * blocks].unflatten(1, (blocks, 255)).sum(dim=2)

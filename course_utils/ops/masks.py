@@ -18,7 +18,7 @@ from course_utils.core import (
     check_shape,
     check_size,
 )
-from course_utils.ops.roi import bilinear_weights, sampling_matrix
+from course_utils.ops.roi import linear_weights, sampling_matrix
 
 
 def masks_to_boxes_loops(masks: Bool[Tensor, "n h w"]) -> Float[Tensor, "n 4"]:
@@ -309,6 +309,6 @@ def paste_masks(
     masks, boxes = check_paste(masks, boxes, size, threshold)
     x1, y1, x2, y2 = boxes.T[..., None]  # [n, 1] each
     y, x = (torch.arange(pixels).to(boxes) + 0.5 for pixels in size)  # the centres of the pixels
-    rows = bilinear_weights((y - y1) / (y2 - y1) * masks.shape[1] - 0.5, masks.shape[1])
-    columns = bilinear_weights((x - x1) / (x2 - x1) * masks.shape[2] - 0.5, masks.shape[2])
+    rows = linear_weights((y - y1) / (y2 - y1) * masks.shape[1] - 0.5, masks.shape[1])
+    columns = linear_weights((x - x1) / (x2 - x1) * masks.shape[2] - 0.5, masks.shape[2])
     return rows @ masks @ columns.mT > threshold

@@ -36,7 +36,7 @@ def bilinear_sample_loops(
     return samples
 
 
-def bilinear_weights(position: Float[Tensor, "*n"], size: int) -> Float[Tensor, "*n {size}"]:
+def linear_weights(position: Float[Tensor, "*n"], size: int) -> Float[Tensor, "*n {size}"]:
     """The weight of each pixel in a bilinear sample, along one axis: max(0, 1 - |position - pixel|).
 
     Args:
@@ -46,7 +46,7 @@ def bilinear_weights(position: Float[Tensor, "*n"], size: int) -> Float[Tensor, 
     Returns:
         For each position one weight per pixel; at most two of them are above 0.
 
-    >>> bilinear_weights(torch.tensor([1.25, 3.5]), 4)
+    >>> linear_weights(torch.tensor([1.25, 3.5]), 4)
     tensor([[0.0000, 0.7500, 0.2500, 0.0000],
             [0.0000, 0.0000, 0.0000, 0.5000]])
     """
@@ -90,8 +90,8 @@ def bilinear_sample(
     tensor([[31.0000]])
     """
     _check_points(features, x, y)
-    columns = bilinear_weights(x, features.shape[2]).to(features.dtype)  # [n, w]
-    rows = bilinear_weights(y, features.shape[1]).to(features.dtype)  # [n, h]
+    columns = linear_weights(x, features.shape[2]).to(features.dtype)  # [n, w]
+    rows = linear_weights(y, features.shape[1]).to(features.dtype)  # [n, h]
     return torch.einsum("nh,chw,nw->cn", rows, features, columns)
 
 
@@ -309,7 +309,7 @@ def sampling_matrix(
     bin_start = start[:, None, None] + torch.arange(bins).to(low)[:, None] * bin_size
     position = bin_start + (number + 0.5) * bin_size / samples  # [k, bins, samples]
     counts = (number < samples) & (position >= -1) & (position <= size)
-    weights = bilinear_weights(position.clamp(0, size - 1), size)  # [k, bins, samples, size]
+    weights = linear_weights(position.clamp(0, size - 1), size)  # [k, bins, samples, size]
     return torch.where(counts[..., None], weights, 0).sum(dim=2) / samples.clamp(min=1)
 
 

@@ -268,7 +268,7 @@ def test_align_runs_the_kernel_where_it_can(monkeypatch, boxes):
         return torch.zeros(len(arguments[1]), 3, 2, 4)
 
     monkeypatch.setattr(roi_triton, "can_run", lambda input: True)
-    monkeypatch.setattr(roi_triton, "crop", crop)
+    monkeypatch.setattr(roi_triton, "crop_rois", crop)
     input = feature_map(2, 3, 9, 12)
     assert not roi_align(input, boxes, (2, 4), 0.5, 2, True).any()
     ((got_input, image, corners, *rest),) = calls

@@ -88,8 +88,8 @@ def test_in_the_interpreter():
 @kernel
 def test_kernel_is_what_roi_align_runs(monkeypatch):
     calls = []
-    crop = module.crop
-    monkeypatch.setattr(module, "crop", lambda *given: calls.append(given) or crop(*given))
+    crop = module.crop_rois
+    monkeypatch.setattr(module, "crop_rois", lambda *given: calls.append(given) or crop(*given))
     roi_align(features(1, 1, 2, 2), torch.zeros(1, 5, device=DEVICE), 1)
     assert len(calls) == 1
 
@@ -203,7 +203,9 @@ def test_kernel_gives_nan_for_what_it_cannot_know():
     # By itself, because roi_align refuses such rois on the CPU, where the interpreter runs the kernel.
     for sampling_ratio in (1, -1):
         image, corners = rois[:, 0].long(), rois[:, 1:]
-        output = module.crop(features(1, 2, 3, 3), image, corners, (1, 1), sampling_ratio, True)
+        output = module.crop_rois(
+            features(1, 2, 3, 3), image, corners, (1, 1), sampling_ratio, True
+        )
         assert output.isfinite()[0].all() and output.isnan()[1:].all()
 
 

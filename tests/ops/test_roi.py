@@ -11,8 +11,8 @@ from torchvision import ops as tv
 from course_utils.ops.roi import (
     bilinear_sample,
     bilinear_sample_loops,
-    bilinear_weights,
     check_rois,
+    linear_weights,
     roi_align,
     roi_align_loops,
     roi_pool,
@@ -246,7 +246,7 @@ def test_without_gradients(operator, mode):
 
 
 def test_the_weights_of_a_sample_sum_to_one_inside_and_fade_out_outside():
-    weights = bilinear_weights(torch.tensor([[-1.0, -0.25], [0.0, 2.75], [3.0, 3.5]]), 4)
+    weights = linear_weights(torch.tensor([[-1.0, -0.25], [0.0, 2.75], [3.0, 3.5]]), 4)
     assert weights.shape == (3, 2, 4)
     assert weights.sum(dim=2).tolist() == [[0.0, 0.75], [1.0, 1.0], [1.0, 0.5]]
 

@@ -235,7 +235,7 @@ def test_resume_refuses_another_recipe(few, tmp_path, capsys):
         (["fcn", "--device", "abacus"], "this machine has no device 'abacus'"),
         (["fcn", "--data", "nowhere"], 'data: expected "scenes" or a folder, but there is no'),
         (["fcn", "--data", "."], "data: . has neither JPEGImages, as VOC does, nor annotations"),
-        (["fcn", "--size", "4"], "size: expected at least 16 pixels each way"),
+        (["fcn", "--size", "4"], "size: expected a height and width of at least 16 pixels"),
     ],
 )
 def test_bad_arguments_get_one_sentence(
