@@ -105,7 +105,7 @@ def sample_regions(
 ) -> tuple[Float[Tensor, "s 5"], Int64[Tensor, " s"], Int64[Tensor, " p"]]:
     """The regions on which the heads are trained: a balanced sample for each image.
 
-    The ground-truth boxes join the proposals, because the proposals of an untrained network match nothing.
+    The ground-truth boxes join the proposals, so that every object has at least one positive region.
 
     Args:
         proposals: `image, x1, y1, x2, y2`.
