@@ -40,7 +40,7 @@ def by_heart():
     torch.manual_seed(0)
     scenes = make_scenes([12, 24], size=(64, 64))
     targets = scene_targets(scenes)
-    network, steps = mask_rcnn.small(5), 80
+    network, steps = mask_rcnn.small(5), 150
     optimiser = torch.optim.AdamW(network.parameters(), lr=5e-3)
     for step in range(steps):
         optimiser.param_groups[0]["lr"] = 5e-3 * (1 + math.cos(math.pi * step / steps)) / 2
