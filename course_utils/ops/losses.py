@@ -1,6 +1,5 @@
 """Cross-entropy per pixel, with void pixels left out."""
 
-import itertools
 import math
 from typing import Literal
 
@@ -62,10 +61,8 @@ def cross_entropy_loops(
     weights = [1.0 if weight is None else float(weight[c]) for c in classes]
     losses = torch.zeros_like(target, dtype=input.dtype)
     total = 0.0
-    for b, *pixel in itertools.product(*map(range, target.shape)):
+    for b, *pixel in (target != ignore_index).nonzero().tolist():
         label = int(target[b, *pixel])
-        if label == ignore_index:
-            continue
         scores = input[b, :, *pixel].tolist()
         largest = max(scores)  # e to the power of a large score would overflow
         normaliser = largest + math.log(sum(math.exp(score - largest) for score in scores))
