@@ -94,10 +94,10 @@ MASK_RCNN = Recipe(
 PANOPTIC_FPN = replace(
     MASK_RCNN,
     name="panoptic_fpn",
-    about="Panoptic FPN, narrow, pyramid levels at strides 4 to 32",
+    about="Panoptic FPN, narrow, pyramid levels at strides 2 to 32",
     build=panoptic_fpn.small,
     task=panoptic_task,
-    steps=9000,
+    steps=10000,
     learning_rate=6e-3,
 )
 PANOPTIC_UNET = replace(
