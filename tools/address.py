@@ -2,6 +2,10 @@
 
 python tools/address.py            renew each notebook's badge line and set-up cell, and README's badges
 python tools/address.py --check    change nothing; exit status 1 where something is out of date
+
+The links and the set-up cell name a release, so that students get what was tested and not what was
+pushed last: the tag `v` + the version, or the tag or commit in `[tool.course] release`. A tag is the better
+choice: it can be written down before it is set, so the notebooks of a release name that same release.
 """
 
 import argparse
@@ -16,57 +20,71 @@ from nbformat import NotebookNode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tools.notebooks import ROOT, code_cells, find, write
+from tools.notebooks import ROOT, code_cells, find, read, write
 
 README = ROOT / "README.md"
 TEMPLATE = ROOT / "tools" / "setup_cell.py"
 MARK = "# Set-up:"  # how the set-up cell begins
 BADGES = re.compile(r"^\[Open in Colab\]\(.*$", re.MULTILINE)
 GITHUB = re.compile(r"https://github\.com/[\w.-]+/[\w.-]+?")
+RELEASE = re.compile(r"v\d[\w.-]*|[0-9a-f]{40}")
 
 
 class Address(NamedTuple):
     """Where the course lives, and what is installed beside it without its dependencies."""
 
     repository: str  # https://github.com/owner/name
+    release: str  # a tag, v0.1.0, or a whole commit
     no_deps: tuple[str, ...]
 
 
 def read_address(pyproject: Path = ROOT / "pyproject.toml") -> Address:
-    """The address in `[project.urls] Repository` and the list in `[tool.course] no-deps`.
+    """The address in `[project.urls] Repository`, the release, and the list in `[tool.course] no-deps`.
 
     Raises:
-        ValueError: one of them is missing, or the address is not that of a GitHub repository.
+        ValueError: one of them is missing, the address is not that of a GitHub repository, or the
+            release is a branch, which moves.
     """
-    tables = tomllib.loads(pyproject.read_text(encoding="utf-8"))
     try:
+        tables = tomllib.loads(pyproject.read_text(encoding="utf-8"))
         repository = tables["project"]["urls"]["Repository"].removesuffix("/").removesuffix(".git")
-        no_deps = tuple(tables["tool"]["course"]["no-deps"])
+        course = tables["tool"]["course"]
+        release = course.get("release") or f"v{tables['project']['version']}"
+        no_deps = tuple(course["no-deps"])
     except KeyError as error:
         raise ValueError(
-            f"{pyproject.name}: expected [project.urls] Repository and [tool.course] no-deps"
+            f"{pyproject.name}: expected [project] version, [project.urls] Repository and "
+            "[tool.course] no-deps"
         ) from error
+    except ValueError as error:
+        raise ValueError(f"{pyproject.name} cannot be read: {error}") from error
     if not GITHUB.fullmatch(repository):
         raise ValueError(
             f"{pyproject.name}: expected https://github.com/owner/name, got {repository}"
         )
-    return Address(repository, no_deps)
+    if not RELEASE.fullmatch(release):
+        raise ValueError(
+            f"{pyproject.name}: release: expected a tag such as v1.0 or a whole commit, got {release}"
+        )
+    return Address(repository, release, no_deps)
 
 
 def setup_source(address: Address) -> str:
     """The text of the set-up cell, the same in every notebook."""
     text = TEMPLATE.read_text(encoding="utf-8").strip()
     quoted = ", ".join(f'"{package}"' for package in address.no_deps)
-    return text.replace("{repository}", address.repository).replace('"{no_deps}"', quoted)
+    archive = f"{address.repository}/archive/{address.release}.zip"
+    return text.replace("{archive}", archive).replace('"{no_deps}"', quoted)
 
 
 def badges(address: Address, file_name: str) -> str:
     """The badge line of a notebook: plain links, which look right without a network."""
     name = address.repository.removeprefix("https://github.com/")
-    path = f"blob/main/notebooks/{file_name}"
+    path = f"blob/{address.release}/notebooks/{file_name}"
+    binder = f"https://mybinder.org/v2/gh/{name}/{address.release}"
     links = {
         "Open in Colab": f"https://colab.research.google.com/github/{name}/{path}",
-        "Open in Binder": f"https://mybinder.org/v2/gh/{name}/main?labpath=notebooks%2F{file_name}",
+        "Open in Binder": f"{binder}?labpath=notebooks%2F{file_name}",
         "See it on nbviewer": f"https://nbviewer.org/github/{name}/{path}",
         "See it on GitHub": f"{address.repository}/{path}",
     }
@@ -120,17 +138,17 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--check", action="store_true", help="only report")
     check = parser.parse_args(arguments).check
+    changed = []
     try:
         address = read_address()
+        for path in find():
+            notebook = read(path)
+            if renew(notebook, path.name, address):
+                changed.append(path.name)
+                if not check:
+                    write(path, notebook)
     except ValueError as error:
         parser.error(str(error))
-    changed = []
-    for path in find():
-        notebook = nbformat.read(path, as_version=4)
-        if renew(notebook, path.name, address):
-            changed.append(path.name)
-            if not check:
-                write(path, notebook)
     text = README.read_text(encoding="utf-8")
     if (renewed := renew_readme(text, address)) != text:
         changed.append(README.name)

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
+from course_utils.data.collate import flatten_targets
 from course_utils.fast.boxes import crop_and_resize
 from course_utils.fast.nms import nms
 from course_utils.metrics.detection import detection_metrics
 from course_utils.metrics.instances import instance_ious
 from course_utils.metrics.panoptic import panoptic_counts
-from course_utils.models.regions import flatten_targets
 from course_utils.models.rpn import RPN
 from course_utils.ops.anchors import pyramid_anchors
 

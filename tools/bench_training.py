@@ -16,10 +16,13 @@ from torchvision.models.segmentation.fcn import FCNHead
 from torchvision.ops import MultiScaleRoIAlign
 
 from course_utils.core import seed_everything
+from course_utils.data.collate import Batch
 from course_utils.models import backbones, fcn, mask_rcnn, panoptic_fpn, panoptic_unet, unet
 from course_utils.models.fpn import FPN
+from course_utils.models.regions import GroundTruth, split_by_image
 from course_utils.training import train
-from course_utils.training.instances import detector_task, panoptic_task
+from course_utils.training.batches import Task
+from course_utils.training.instances import detector_task, losses, panoptic_task
 from course_utils.training.loop import History
 from course_utils.training.recipes import (
     MASK_RCNN,
@@ -27,7 +30,7 @@ from course_utils.training.recipes import (
     PANOPTIC_UNET,
     load_checkpoint,
 )
-from course_utils.training.semantic import Task, pixel_loss, semantic_task
+from course_utils.training.semantic import pixel_loss, semantic_task
 
 SECONDS, BATCH, SIZE, RATE, POINTS = 60, 8, 96, 1e-2, 4
 THEIR_RATE = 3e-3  # of torchvision's Mask R-CNN
@@ -77,7 +80,7 @@ def networks() -> dict[str, Callable[[int], nn.Module]]:
 
 def measure_training() -> list[str]:
     """Held-out mean IoU after each quarter of 60 s of training, and images a second."""
-    task = semantic_task("scenes", batch_size=BATCH, size=SIZE, seed=0, device="cpu")
+    task = semantic_task("scenes", batch_size=BATCH, size=SIZE, seed=0)
     for step in range(4096 // BATCH):
         task.batches(step)  # drawn before the clock starts, for all alike
     lines = [
@@ -188,10 +191,10 @@ class TorchvisionMaskRCNN(nn.Module):
         )
 
     def forward(
-        self, images: Tensor, targets: list[dict[str, Tensor]] | None = None
+        self, images: Tensor, ground_truth: GroundTruth | None = None, sizes: Tensor | None = None
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
-        if targets is not None:
-            return self.model(list(images), targets)
+        if ground_truth is not None:
+            return self.model(list(images), split_by_image(ground_truth, len(images)))
         found = self.model(list(images))
         return [one | {"masks": one["masks"][:, 0] > 0.5} for one in found]
 
@@ -203,14 +206,14 @@ def panoptic_from_unet(classes: int) -> nn.Module:
     return network
 
 
-def plain_sum(model: nn.Module, batch: tuple) -> Tensor:
+def plain_sum(model: nn.Module, batch: Batch) -> Tensor:
     """torchvision's losses as torchvision's reference training adds them."""
-    return sum(model(*batch).values())
+    return sum(losses(model, batch).values())
 
 
 def measure_detectors() -> list[str]:
     """Average precision after 60 s of training, ours beside torchvision's Mask R-CNN."""
-    options = {"batch_size": BATCH, "size": SIZE, "seed": 0, "device": "cpu"}
+    options = {"batch_size": BATCH, "size": SIZE, "seed": 0}
     detect, panoptic = detector_task("scenes", **options), panoptic_task("scenes", **options)
     clip = {"clip": MASK_RCNN.clip}
     rows = {

@@ -46,6 +46,10 @@ else:
     PYTHON = os.path.join(VENV, "bin", "python")
     SITE = os.path.join(VENV, "lib", "python" + VERSION, "site-packages")
 
+NOT_UTF8 = (
+    "The path of this folder, {}, has letters that are not UTF-8: no virtual environment can be made there. "
+    "Rename the folder, then run this again.".format(ascii(ROOT))
+)
 NO_VENV = (
     "This Python ({}) has no venv module. Install it (Debian, Ubuntu: sudo apt install python3-venv), "
     "then run this again.".format(sys.executable)
@@ -192,13 +196,23 @@ def make_venv():
     )
 
 
-def install():
+def installed_apart():
+    """The packages that pyproject.toml wants without their dependencies."""
+    try:
+        with open(os.path.join(ROOT, "pyproject.toml"), "rb") as file:
+            course = tomllib.load(file)["tool"]["course"]
+        return course["no-deps"] + course["lab-no-deps"] + course["test-no-deps"]
+    except (KeyError, TypeError, ValueError) as error:
+        sys.exit(
+            "pyproject.toml cannot be read ({}: {}). Restore it (git checkout pyproject.toml), then run this "
+            "again.".format(type(error).__name__, error)
+        )
+
+
+def install(apart):
     failed = "pip could not install the packages. Details: " + LOG
     pip = [PYTHON, "-I", "-m", "pip", "--disable-pip-version-check", "--no-input", "install"]
     step("the packages", pip + ["-e", ".[lab,test,browser]", "-c", "constraints.txt"], failed)
-    with open(os.path.join(ROOT, "pyproject.toml"), "rb") as file:
-        course = tomllib.load(file)["tool"]["course"]
-    apart = course["no-deps"] + course["lab-no-deps"] + course["test-no-deps"]
     step(" ".join(apart), pip + ["--no-deps"] + apart, failed)
     step(
         "a first import",
@@ -210,13 +224,14 @@ def install():
 
 def make():
     """Make or repair the environment: the stamp goes first and comes back last."""
+    apart = installed_apart()
     say("Making the environment in .venv (about 5 GB on Linux; minutes the first time):\n")
     if os.path.exists(STAMP):
         os.remove(STAMP)
     if not is_sound():
         make_venv()
     sweep()
-    install()
+    install(apart)
     with open(STAMP, "w") as file:
         file.write(fingerprint())
     say("Ready.\n")
@@ -224,6 +239,7 @@ def make():
 
 def main():
     try:
+        ROOT.encode("utf-8")
         if is_ready():
             return
         with alone():
@@ -231,6 +247,8 @@ def main():
                 make()
     except KeyboardInterrupt:
         sys.exit("\n" + INTERRUPTED)
+    except UnicodeEncodeError:
+        sys.exit(NOT_UTF8)
     except OSError as error:
         if errno.errorcode.get(error.errno) in ("ENOSPC", "EDQUOT"):
             sys.exit(DISK_FULL)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import nbformat
 import psutil
 import zmq
+from jupyter_core.utils import ensure_event_loop
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
@@ -28,6 +29,9 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 CELL_SECONDS = 600  # a cell that takes longer hangs
 KEPT_OF_NOTEBOOK = {"course"}
 KEPT_OF_CELL = {"course", "jupyter", "slideshow", "tags"}
+INLINE = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+# Threads that wait for each other sleep: on a busy machine those that spin take the cores from those at work.
+PATIENT = {"OMP_WAIT_POLICY": "passive"}
 COLOUR_CODE = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -48,6 +52,23 @@ def find(names: Sequence[str] = ()) -> list[Path]:
         if not any(path.name.startswith(name) for path in everything):
             raise ValueError(f"names: no notebook in {FOLDER.name}/ begins with {name!r}")
     return [path for path in everything if not names or path.name.startswith(tuple(names))]
+
+
+def read(path: Path) -> NotebookNode:
+    """The notebook at `path`.
+
+    Raises:
+        ValueError: there is no notebook in the file, but a merge conflict, half of one or nothing.
+    """
+    try:
+        notebook = nbformat.read(path, as_version=4)
+        assert all({"cell_type", "source"} <= cell.keys() for cell in notebook.cells)
+    except OSError:
+        raise
+    except Exception as error:  # nbformat raises whatever it stumbles over
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise ValueError(f"{path.name} is not a notebook that can be read: {reason}") from error
+    return notebook
 
 
 def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
@@ -94,10 +115,15 @@ def running(notebook: NotebookNode, folder: Path) -> Iterator[NotebookClient]:
         force_raise_errors=True,
     )
     client.reset_execution_trackers()
-    with client.setup_kernel(
-        env=os.environ | {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
-    ):
-        yield client
+    with client.setup_kernel(env=PATIENT | os.environ | INLINE):
+        try:
+            yield client
+        except (
+            KeyboardInterrupt
+        ):  # the kernel ends at once, and nothing but the caller speaks of it
+            client.shutdown_kernel = "immediate"
+            ensure_event_loop().set_exception_handler(lambda loop, context: None)
+            raise
 
 
 def execute(
@@ -145,6 +171,21 @@ def execute(
         finished.set()
         watcher.join()
     return Execution(notebook, done, time.monotonic() - started, peak, problem)
+
+
+def failure(name: str, problem: str) -> Execution:
+    """What stands for the run of a notebook that cannot be read or shown: its name and the problem."""
+    cells = [
+        nbformat.v4.new_markdown_cell(f"# {name}"),
+        nbformat.v4.new_code_cell(
+            outputs=[
+                nbformat.v4.new_output(
+                    "error", ename="Stopped", evalue=problem, traceback=[problem]
+                )
+            ]
+        ),
+    ]
+    return Execution(nbformat.v4.new_notebook(cells=cells), 0, 0.0, 0, problem)
 
 
 def _problem(number: int, name: str, message: str) -> str:
@@ -200,7 +241,11 @@ def execute_with_progress(path: Path) -> Execution:
 
     In a terminal the line is redrawn as cells finish; elsewhere it is printed once, at the end.
     """
-    notebook = nbformat.read(path, as_version=4)
+    try:
+        notebook = read(path)
+    except (OSError, ValueError) as error:
+        print(f"{path.stem:<36} cannot be read", flush=True)
+        return failure(path.stem, str(error))
     cells, terminal = len(code_cells(notebook)), sys.stdout.isatty()
 
     def line(done: int, seconds: float) -> str:

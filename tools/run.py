@@ -24,7 +24,15 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tools.notebooks import ROOT, Execution, code_cells, execute_with_progress, find, tidy
+from tools.notebooks import (
+    ROOT,
+    Execution,
+    code_cells,
+    execute_with_progress,
+    failure,
+    find,
+    tidy,
+)
 
 TEMPLATES = Path(__file__).resolve().parent / "site"
 SITE = ROOT / "build" / "site"
@@ -63,29 +71,50 @@ def main() -> int:
     if not paths:
         print("There is no notebook in notebooks/ yet.")
         return 1
-    rows = write_site(SITE, [path.stem for path in paths], map(execute_with_progress, paths))
+    try:
+        rows = write_site(SITE, [path.stem for path in paths], map(execute_with_progress, paths))
+    except KeyboardInterrupt:
+        print("\nInterrupted; the pages of the last whole run are still there.", file=sys.stderr)
+        return 130
+    except OSError as error:
+        print(f"The pages could not be written: {error}", file=sys.stderr)
+        return 1
     print("\n" + table(rows))
     print(f"\npages: {(SITE / 'index.html').relative_to(ROOT)}")
     return 1 if any(row.verdict == "failed" for row in rows) else 0
 
 
 def write_site(folder: Path, names: list[str], executions: Iterable[Execution]) -> list[Row]:
-    """Fill a new `folder` with the page of each notebook, as soon as it has run, and with the index.
+    """Make `folder` anew, with the page of each notebook and the index.
+
+    It is made beside the old one, which gives way at the end: a run that stops takes nothing away. What
+    cannot be shown, such as a broken formula, is that notebook's problem and not the end of the run.
 
     Returns:
         The rows of the table.
     """
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    new, old = folder.with_name(f"{folder.name}.new"), folder.with_name(f"{folder.name}.old")
+    for left in (new, old):
+        shutil.rmtree(left, ignore_errors=True)
+    new.mkdir(parents=True)
     rows, contents = [], {}
     for number, (name, execution) in enumerate(zip(names, executions)):
-        tidy(execution.notebook)
         neighbours = names[number - 1] if number else None, next(iter(names[number + 1 :]), None)
-        text = page(execution.notebook, name, *neighbours)
-        (folder / f"{name}.html").write_text(text, encoding="utf-8")
-        rows.append(row(name, execution))
+        try:
+            text = page(tidy(execution.notebook), name, *neighbours)
+            entry = row(name, execution)
+        except Exception as error:  # whatever the libraries for formulas and pictures raise
+            execution = failure(name, f"cannot be shown: {type(error).__name__}: {error}")
+            text = page(execution.notebook, name, *neighbours)
+            entry = row(name, execution)
+        (new / f"{name}.html").write_text(text, encoding="utf-8")
+        rows.append(entry)
         contents[name] = sections(text)
-    (folder / "index.html").write_text(index(rows, contents), encoding="utf-8")
+    (new / "index.html").write_text(index(rows, contents), encoding="utf-8")
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
     return rows
 
 

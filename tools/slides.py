@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import jinja2
-import nbformat
 from nbconvert import SlidesExporter
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
@@ -27,7 +26,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tools import run
-from tools.notebooks import ROOT, code_cells, find, tidy
+from tools.notebooks import ROOT, code_cells, find, read, tidy
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -105,7 +104,7 @@ def build(paths: list[Path], folder: Path) -> list[Path]:
     talks = [folder / f"{path.stem}.html" for path in paths]
     notes = speaker_notes(SHEET.read_text(encoding="utf-8"))
     for path, file in zip(paths, talks):
-        page = talk(nbformat.read(path, as_version=4), path.stem, notes)
+        page = talk(read(path), path.stem, notes)
         file.write_text(page, encoding="utf-8")
     return talks
 
@@ -179,7 +178,7 @@ def write_list(folder: Path) -> None:
     talks = []
     for path in find():
         if (folder / f"{path.stem}.html").exists():
-            title, sentence, _ = run.introduction(nbformat.read(path, as_version=4), path.stem)
+            title, sentence, _ = run.introduction(read(path), path.stem)
             talks.append(Talk(path.stem, title, sentence, (folder / f"{path.stem}.pdf").exists()))
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(run.TEMPLATES / "slides"), autoescape=True

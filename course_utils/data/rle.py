@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from course_utils.core import check_size
+from course_utils.core import check_masks, check_size
 
 
 def decode_rle(counts: str | bytes | Sequence[int], size: tuple[int, int]) -> Bool[Tensor, "h w"]:
@@ -68,3 +68,36 @@ def _decompress(text: str | bytes) -> list[int]:
     if shift:
         raise ValueError("counts: the string ends in the middle of a number")
     return runs
+
+
+def encode_rle(mask: Bool[Tensor, "h w"]) -> str:
+    """Encode a mask in COCO's compressed run-length encoding.
+
+    Args:
+        mask: True inside.
+
+    Returns:
+        The string that `decode_rle` reads.
+
+    Source: same as `pycocotools.mask.encode`, which returns bytes.
+
+    >>> encode_rle(torch.tensor([[False, True, False], [True, False, True]]))
+    '122O'
+    """
+    check_masks("mask", mask, "h", "w")
+    pixels = mask.T.flatten()  # column by column
+    ends = (pixels[1:] != pixels[:-1]).nonzero().flatten() + 1
+    edges = [0, *ends.tolist(), len(pixels)]
+    runs = torch.tensor(edges).diff().tolist()
+    if pixels[:1].any():
+        runs.insert(0, 0)  # the first run is outside
+    return "".join(_compress(run - (runs[k - 2] if k > 2 else 0)) for k, run in enumerate(runs))
+
+
+def _compress(number: int) -> str:
+    """One number in groups of 5 bits, least significant first; see `_decompress`."""
+    text = ""
+    while not -16 <= number < 16:
+        text += chr(48 + (number & 31 | 32))
+        number >>= 5
+    return text + chr(48 + (number & 31))

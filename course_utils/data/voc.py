@@ -4,61 +4,40 @@
     SegmentationClass/2007_000032.png    the class of each pixel, as a colour
     SegmentationObject/2007_000032.png   the object of each pixel, as a colour
     Annotations/2007_000032.xml          the boxes
-    ImageSets/Segmentation/train.txt     the names of the training photos
+    ImageSets/Segmentation/train.txt     the names of the training photos for `read`
+    ImageSets/Main/train.txt             and of those for `read_detection`
 
 `d2l.torch.read_voc_images` reads the same folders. It treats the pale border around objects as background;
 here it is void, as in the benchmark.
 """
 
-from functools import cache, partial
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64
 from PIL import Image
 from torch import Tensor
 
 from course_utils.core import VOID, check_boxes
-from course_utils.data.pictures import (
-    MAX_CLASSES,
-    Pictures,
-    check_files,
-    check_same_size,
-    make_sample,
-    path_inside,
-    read_image,
-    read_pixels,
-)
+from course_utils.data.files import check_files, path_inside, read_lines
+from course_utils.data.image_files import read_image
+from course_utils.data.pictures import MAX_CLASSES, Pictures, make_sample
 from course_utils.data.sample import Sample
 from course_utils.data.scenes import CLASS_NAMES as SCENE_CLASS_NAMES
 from course_utils.data.scenes import Scenes
+from course_utils.data.voc_palette import colour_map as colour_map
+from course_utils.data.voc_palette import read_numbers, write_numbers
 
-CLASS_NAMES = (
-    "background",
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
-)
+NAMES = """
+    background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person
+    pottedplant sheep sofa train tvmonitor
+"""
+CLASS_NAMES = tuple(NAMES.split())
 
 
 class BoxAnnotations(NamedTuple):
@@ -75,40 +54,14 @@ class BoxAnnotations(NamedTuple):
     difficult: Bool[Tensor, " n"]
 
 
-def colour_map(count: int = 256) -> UInt8[Tensor, "count 3"]:
-    """VOC's colour of each class.
-
-    The bits of the class number are assigned to red, green and blue in turn, and the lowest bits become the
-    most significant bits of the colour, so that consecutive classes get clearly different colours.
-
-    Args:
-        count: the number of colours, up to 256; the last of 256 is the pale colour of void.
-
-    Returns:
-        RGB from 0 to 255.
-
-    Source: `VOClabelcolormap` of the VOC development kit; its first 21 are `d2l.torch.VOC_COLORMAP`.
-
-    >>> colour_map(4).tolist()
-    [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]
-    """
-    if not 0 <= count <= 256:
-        raise ValueError(f"count: expected 0 to 256, got {count}")
-    numbers = torch.arange(count)
-    colours = torch.zeros(count, 3, dtype=torch.int64)
-    for bit in range(8):
-        for channel in range(3):
-            colours[:, channel] |= (numbers >> (3 * bit + channel) & 1) << (7 - bit)
-    return colours.byte()
-
-
 def read(
     folder: Path | str, split: str = "train", class_names: tuple[str, ...] = CLASS_NAMES
 ) -> Pictures:
-    """Open a folder in VOC's layout.
+    """Open a folder in VOC's layout with its label maps.
 
-    Semantic maps may be PNG files with VOC's palette (as in VOC), in RGB with VOC's colours, or in grey with
-    the class numbers themselves.
+    Label maps may be PNG files with VOC's palette (as in VOC), in RGB with VOC's colours, or in grey with
+    the class numbers themselves. A photo without a file in `SegmentationObject` has a semantic map only: its
+    boxes, labels, masks and panoptic map are None.
 
     Args:
         folder: the folder that holds `JPEGImages`, for example `VOCdevkit/VOC2012`.
@@ -116,39 +69,46 @@ def read(
         class_names: the name of each class, background first; VOC's 21 unless it is your own data.
 
     Returns:
-        The photos in the order of the list. `sample` needs the folder `SegmentationObject`.
+        The photos in the order of the list.
 
     Source: Everingham et al., The PASCAL Visual Object Classes Challenge, IJCV 2015.
     """
-    folder = Path(folder)
-    if len(class_names) > MAX_CLASSES + 1:
-        raise ValueError(
-            f"class_names: expected {MAX_CLASSES + 1} or fewer, got {len(class_names)}"
-        )
-    listed = path_inside(folder, f"ImageSets/Segmentation/{split}.txt")
-    check_files("list of photos", [listed])
-    names = listed.read_text(encoding="utf-8").split()
-    if not names:
-        raise ValueError(f"split: expected the names of photos in {listed}, but it is empty")
-    check_files("photo", (_photo(folder, name) for name in names))
-    check_files("label map", (_label_map(folder, name) for name in names))
-    read_pair = partial(_read_pair, folder, class_names)
-    read_sample = partial(_read_sample, folder, class_names)
-    return Pictures(names, class_names, (), read_pair, read_sample)
+    return _open(Path(folder), f"Segmentation/{split}", class_names, _label_map, _read_segmented)
+
+
+def read_detection(
+    folder: Path | str, split: str = "train", class_names: tuple[str, ...] = CLASS_NAMES
+) -> Pictures:
+    """Open a folder in VOC's layout with its boxes.
+
+    Samples have boxes and labels, and no masks or maps. Difficult objects are among them; `read_boxes` says
+    which they are.
+
+    Args:
+        folder, class_names: as in `read`.
+        split: the name of a list in `ImageSets/Main`: "train", "val" or "trainval".
+
+    Returns:
+        The photos in the order of the list.
+    """
+    return _open(Path(folder), f"Main/{split}", class_names, _box_file, _read_boxed)
 
 
 def read_label_map(
-    path: Path | str, class_names: tuple[str, ...] = CLASS_NAMES
+    path: Path | str,
+    class_names: tuple[str, ...] = CLASS_NAMES,
+    size: Sequence[int] | None = None,
 ) -> Int64[Tensor, "h w"]:
     """The class of each pixel in a file of `SegmentationClass`; 255 for void.
 
     Args:
         path: a PNG file with VOC's palette, in RGB with VOC's colours, or in grey with class numbers.
         class_names: the name of each class.
+        size: height and width of the photo, to be compared with the file's; None to skip this check.
     """
     path = Path(path)
-    numbers = _read_numbers(path)
-    unknown = (numbers >= len(class_names)) & (numbers != VOID)
+    numbers = read_numbers(path, size)
+    unknown = (numbers < 0) | ((numbers >= len(class_names)) & (numbers != VOID))
     if unknown.any():
         raise ValueError(
             f"folder: expected classes 0 to {len(class_names) - 1} or {VOID} in {path}, "
@@ -157,24 +117,30 @@ def read_label_map(
     return numbers
 
 
-def read_boxes(path: Path | str, class_names: tuple[str, ...] = CLASS_NAMES) -> BoxAnnotations:
+def read_boxes(
+    path: Path | str,
+    class_names: tuple[str, ...] = CLASS_NAMES,
+    size: Sequence[int] | None = None,
+) -> BoxAnnotations:
     """The objects in an XML file of `Annotations`.
 
     VOC numbers pixels from 1, and its boxes include their last pixel: `xmin` = 1 and `xmax` = 3 become x1 = 0
-    and x2 = 3.
+    and x2 = 3. Some tools number from 0: `xmin` = 0 becomes x1 = 0 as well.
 
     Args:
         path: the file.
         class_names: the name of each class.
+        size: height and width of the photo, to be compared with the file's; None to skip this check.
     """
     path = Path(path)
     check_files("annotation file", [path])
-    text = path.read_bytes()
     try:
-        # VOC's files declare no document type; an attack with nested entities would
-        if b"<!" in text:
-            raise ValueError("it declares a document type")
-        objects = ElementTree.fromstring(text).findall("object")
+        parser = ElementTree.XMLParser(target=_TreeBuilder())
+        root = ElementTree.fromstring(path.read_bytes(), parser)
+        if root.tag != "annotation":
+            raise ValueError(f"expected the root element 'annotation', got {root.tag!r}")
+        stated = [float(root.findtext(f"size/{side}") or 0) for side in ("height", "width")]
+        objects = root.findall("object")
         names = [item.findtext("name", "").strip() for item in objects]
         corners = [
             [
@@ -184,12 +150,19 @@ def read_boxes(path: Path | str, class_names: tuple[str, ...] = CLASS_NAMES) -> 
             for item in objects
         ]
         difficult = [item.findtext("difficult", "0").strip() == "1" for item in objects]
-        boxes = torch.tensor(corners).reshape(-1, 4) - torch.tensor([1.0, 1.0, 0.0, 0.0])
+        boxes = torch.tensor(corners).reshape(-1, 4)
         check_boxes("bndbox", boxes)
-    except (ElementTree.ParseError, ValueError) as error:
+        _check_inside(boxes, [side or math.inf for side in stated])
+    except (ElementTree.ParseError, LookupError, ValueError) as error:
         raise ValueError(f"folder: {path} does not hold VOC's objects ({error})") from error
+    if size is not None and all(stated) and tuple(size) != tuple(stated):
+        raise ValueError(
+            f"folder: expected {size[0]} x {size[1]} pixels (height x width) in {path}, as in its photo, "
+            f"got {stated[0]:g} x {stated[1]:g}"
+        )
     if unknown := [name for name in names if name not in class_names[1:]]:
         raise ValueError(f"folder: expected one of class_names in {path}, got {unknown[0]!r}")
+    boxes[:, :2] = (boxes[:, :2] - 1).clamp(min=0)
     labels = torch.tensor([class_names.index(name) for name in names], dtype=torch.int64)
     return BoxAnnotations(boxes, labels, torch.tensor(difficult, dtype=torch.bool))
 
@@ -215,8 +188,8 @@ def write_voc(
     >>> from course_utils.data.scenes import make_scenes
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_voc(folder, make_scenes([3], size=(32, 48)))
-    ...     image, label_map = read(folder)[0]
-    >>> image.shape, [CLASS_NAMES[number] for number in label_map.unique()]
+    ...     sample = read(folder)[0]
+    >>> sample.image.shape, [CLASS_NAMES[number] for number in sample.semantic.unique()]
     (torch.Size([3, 32, 48]), ['background', 'car', 'person'])
     """
     folder = Path(folder)
@@ -231,8 +204,8 @@ def write_voc(
     names = [f"{split}_{number:06d}" for number in range(len(images))]
     for name, image, class_map, object_map in zip(names, images, semantic, objects, strict=True):
         Image.fromarray(image).save(_photo(folder, name), quality=95, subsampling=0)
-        _write_numbers(_label_map(folder, name), class_map)
-        _write_numbers(_object_map(folder, name), object_map)
+        write_numbers(_label_map(folder, name), class_map)
+        write_numbers(_object_map(folder, name), object_map)
     listed.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
 
 
@@ -248,20 +221,58 @@ def _object_map(folder: Path, name: str) -> Path:
     return path_inside(folder, f"SegmentationObject/{name}.png")
 
 
-def _read_pair(
-    folder: Path, class_names: tuple[str, ...], name: str
-) -> tuple[Float[Tensor, "3 h w"], Int64[Tensor, "h w"]]:
-    image, path = read_image(_photo(folder, name)), _label_map(folder, name)
-    semantic = read_label_map(path, class_names)
-    check_same_size(path, semantic.shape, image)
-    return image, semantic
+def _box_file(folder: Path, name: str) -> Path:
+    return path_inside(folder, f"Annotations/{name}.xml")
 
 
-def _read_sample(folder: Path, class_names: tuple[str, ...], name: str) -> Sample:
-    image, semantic = _read_pair(folder, class_names, name)
+def _open(
+    folder: Path,
+    listed: str,
+    class_names: tuple[str, ...],
+    annotation: Callable[[Path, str], Path],
+    read_sample: Callable[[Path, tuple[str, ...], str], Sample],
+) -> Pictures:
+    """The photos of a list in `ImageSets`, each with a file that `annotation` names."""
+    if len(class_names) > MAX_CLASSES + 1:
+        raise ValueError(
+            f"class_names: expected {MAX_CLASSES + 1} or fewer, got {len(class_names)}"
+        )
+    path = path_inside(folder, f"ImageSets/{listed}.txt")
+    check_files("list of photos", [path])
+    names = read_lines(path)
+    if not names:
+        raise ValueError(f"split: expected the names of photos in {path}, but it is empty")
+    check_files("photo", (_photo(folder, name) for name in names))
+    check_files("annotation", (annotation(folder, name) for name in names))
+    return Pictures(names, class_names, (), partial(read_sample, folder, class_names))
+
+
+def _read_segmented(folder: Path, class_names: tuple[str, ...], name: str) -> Sample:
+    image = read_image(_photo(folder, name))
+    semantic = read_label_map(_label_map(folder, name), class_names, image.shape[1:])
+    if not _object_map(folder, name).is_file():
+        sample = make_sample(image, None, None, semantic, class_names, ())
+        return sample._replace(panoptic=None)
+    masks, labels = _read_objects(folder, name, semantic)
+    return make_sample(image, masks, labels, semantic, class_names, ())
+
+
+def _read_boxed(folder: Path, class_names: tuple[str, ...], name: str) -> Sample:
+    image, path = read_image(_photo(folder, name)), _box_file(folder, name)
+    boxes, labels, _ = read_boxes(path, class_names, image.shape[1:])
+    try:
+        _check_inside(boxes, image.shape[1:])
+    except ValueError as error:
+        raise ValueError(f"folder: {path} does not fit its photo ({error})") from error
+    return make_sample(image, None, labels, None, class_names, (), boxes)
+
+
+def _read_objects(
+    folder: Path, name: str, semantic: Int64[Tensor, "h w"]
+) -> tuple[Bool[Tensor, "n h w"], Int64[Tensor, " n"]]:
+    """The mask and the class of each object."""
     path = _object_map(folder, name)
-    instances = _read_numbers(path)
-    check_same_size(path, instances.shape, image)
+    instances = read_numbers(path, semantic.shape)
     numbers = [number for number in instances.unique().tolist() if number not in (0, VOID)]
     labels = []
     for number in numbers:
@@ -273,43 +284,22 @@ def _read_sample(folder: Path, class_names: tuple[str, ...], name: str) -> Sampl
             )
         labels += classes
     masks = instances == torch.tensor(numbers, dtype=torch.int64)[:, None, None]
-    return make_sample(
-        image, masks, torch.tensor(labels, dtype=torch.int64), semantic, class_names, ()
-    )
+    return masks, torch.tensor(labels, dtype=torch.int64)
 
 
-@cache
-def _palette() -> tuple[np.ndarray, np.ndarray]:
-    """The codes R * 65536 + G * 256 + B of all colours in ascending order, and the number of each colour."""
-    codes = colour_map().numpy().astype(np.int64) @ [65536, 256, 1]
-    order = codes.argsort()
-    return codes[order], order
+class _TreeBuilder(ElementTree.TreeBuilder):
+    """Refuses a document type, which VOC's files do not declare: an attack with nested entities would."""
+
+    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
+        raise ValueError("it declares a document type")
 
 
-def _read_numbers(path: Path) -> Int64[Tensor, "h w"]:
-    """The number that each pixel's colour encodes; in a grey file, the pixels are the numbers themselves."""
-    check_files("label map", [path])
-    try:
-        with Image.open(path) as opened:
-            grey = opened.mode == "L"
-    except OSError:
-        grey = False  # read_pixels raises the error
-    pixels = read_pixels(path, "L" if grey else "RGB").astype(np.int64)
-    if grey:
-        return torch.from_numpy(pixels)
-    codes = pixels @ [65536, 256, 1]
-    known, numbers = _palette()
-    index = np.searchsorted(known, codes).clip(max=len(known) - 1)
-    wrong = known[index] != codes
-    if wrong.any():
-        colour = tuple(pixels[wrong][0].tolist())
+def _check_inside(boxes: Float[Tensor, "n 4"], size: Sequence[float | int]) -> None:
+    """Raise unless the boxes are inside an image of this (height, width)."""
+    height, width = size
+    outside = ~((boxes >= 0) & (boxes <= torch.tensor([width, height, width, height])))
+    if outside.any():
+        box = boxes[outside.any(dim=1)][0].tolist()
         raise ValueError(
-            f"folder: expected the colours of VOC's map in {path}, got {colour} in {int(wrong.sum())} pixels"
+            f"expected boxes inside an image of {height:g} x {width:g} pixels, got {box}"
         )
-    return torch.from_numpy(numbers[index])
-
-
-def _write_numbers(path: Path, numbers: Int64[Tensor, "h w"]) -> None:
-    image = Image.fromarray(numbers.byte().numpy())
-    image.putpalette(colour_map().flatten().tolist())
-    image.save(path)

@@ -22,6 +22,7 @@ class Matching(NamedTuple):
     """The detections of all images, one after the other, then the ground truths of all images."""
 
     label: Int64[Tensor, " n"]
+    score: Float[Tensor, " n"]
     rank: Int64[Tensor, " n"]  # 0: the most confident detection of its class in its image
     correct: Bool[Tensor, "n sizes thresholds"]
     ignored: Bool[Tensor, "n sizes thresholds"]  # neither a true nor a false positive
@@ -29,21 +30,24 @@ class Matching(NamedTuple):
     left_out: Bool[Tensor, "m sizes"]  # need not be found: a crowd, or of another size
 
 
-class _Instances(NamedTuple):
+class Instances(NamedTuple):
     """The detections of all images, or the ground truths, one after the other."""
 
     label: Int64[Tensor, " n"]
     image: Int64[Tensor, " n"]
     group: Int64[Tensor, " n"]  # one number for each pair of a class and an image
-    area: Float[Tensor, " n"]  # of the boxes or masks themselves
+    area: Float[Tensor, " n"]
 
 
-class _Pairs(NamedTuple):
+class Pairs(NamedTuple):
     """Pairs of a detection and a ground truth of one group, sorted by detection, then by ground truth."""
 
     detection: Int64[Tensor, " p"]
     truth: Int64[Tensor, " p"]
     iou: Float[Tensor, " p"]
+
+
+PairFinder = Callable[[Bool[Tensor, " n"]], Pairs]  # of the detections that are counted
 
 
 def match_images(
@@ -63,24 +67,52 @@ def match_images(
         most: how many detections of a class count in an image.
     """
     detections, truths = _instances(predictions, iou_type), _instances(targets, iou_type)
-    rank = _rank(detections.group, _all(predictions, "scores"))
-    crowd, area = torch.cat([*map(_crowd, targets)]), _official_areas(targets, truths.area)
-    left_out = crowd[:, None] | _of_another_size(area, sizes)
-
+    crowd = torch.cat([*map(_crowd, targets)])
     if iou_type == "boxes":
         intersections = partial(
             _shared_areas, _all(predictions, "boxes").double(), _all(targets, "boxes").double()
         )
     else:
         intersections = partial(_shared_pixels, predictions, targets, detections, truths)
-    thresholds = thresholds.to(rank.device)
-    counted = rank < most
-    pairs = _pairs(detections, truths, counted, crowd, intersections, float(thresholds[0]))
-    matched, correct = _match(pairs, rank, crowd, left_out, thresholds)
+    find_pairs = partial(_pairs, detections, truths, crowd, intersections, float(thresholds[0]))
+    truths = truths._replace(area=_official_areas(targets, truths.area))
+    scores = _all(predictions, "scores")
+    return match(detections, scores, truths, crowd, find_pairs, thresholds, sizes, most)
 
+
+def match(
+    detections: Instances,
+    scores: Float[Tensor, " n"],
+    truths: Instances,
+    crowd: Bool[Tensor, " m"],
+    find_pairs: PairFinder,
+    thresholds: Float[Tensor, " thresholds"],
+    sizes: Sequence[tuple[float, float]],
+    most: int,
+    never_found: int | None = None,
+) -> Matching:
+    """Match detections with ground truths, whatever they are compared by.
+
+    Args:
+        detections: with the area of their boxes or masks.
+        scores: the confidence of each detection.
+        truths: with the area that makes them small, medium or large.
+        crowd: which ground truths stand for many objects.
+        find_pairs: finds the pairs of one group whose IoU is at least the first threshold.
+        thresholds, sizes, most: as in `match_images`.
+        never_found: a ground truth whose detections count as wrong.
+    """
+    rank = _rank(detections.group, scores)
+    counted = rank < most
+    left_out = crowd[:, None] | _of_another_size(truths.area, sizes)
+    matched, correct = _match(
+        find_pairs(counted), rank, crowd, left_out, thresholds.to(rank.device), never_found
+    )
     may_be_unmatched = ~counted[:, None] | _of_another_size(detections.area, sizes)
     ignored = ~correct & (matched | may_be_unmatched[:, :, None])
-    return Matching(detections.label, rank, correct, ignored, truths.label, left_out)
+    return Matching(
+        detections.label, scores.double(), rank, correct, ignored, truths.label, left_out
+    )
 
 
 def _all(images: Images, key: str) -> Tensor:
@@ -88,7 +120,7 @@ def _all(images: Images, key: str) -> Tensor:
     return torch.cat([image[key] for image in images])
 
 
-def _instances(images: Images, iou_type: str) -> _Instances:
+def _instances(images: Images, iou_type: str) -> Instances:
     """What detections and ground truths have in common."""
     label = _all(images, "labels")
     counts = torch.tensor([len(image["labels"]) for image in images])
@@ -97,7 +129,7 @@ def _instances(images: Images, iou_type: str) -> _Instances:
         area = box_area(_all(images, "boxes").double())
     else:
         area = torch.cat([_pixels(each["masks"]) for each in images])
-    return _Instances(label, image, label * len(images) + image, area)
+    return Instances(label, image, label * len(images) + image, area)
 
 
 def _rank(group: Int64[Tensor, " n"], scores: Float[Tensor, " n"]) -> Int64[Tensor, " n"]:
@@ -140,13 +172,13 @@ def _of_another_size(
 
 
 def _pairs(
-    detections: _Instances,
-    truths: _Instances,
-    counted: Bool[Tensor, " n"],
+    detections: Instances,
+    truths: Instances,
     crowd: Bool[Tensor, " m"],
     intersections: Intersections,
     least: float,
-) -> _Pairs:
+    counted: Bool[Tensor, " n"],
+) -> Pairs:
     """All pairs of one group whose IoU is at least `least`, of the detections that are counted."""
     row, column = _pairs_of_equals(detections.group, counted, truths.group)
     found = []
@@ -160,8 +192,8 @@ def _pairs(
         # Of a crowd only a region is known, so the part of the detection inside it counts.
         iou = shared / torch.where(crowd[others], area1, area1 + area2 - shared)
         enough = iou >= least
-        found.append(_Pairs(some[enough], others[enough], iou[enough]))
-    return _Pairs(*(torch.cat(parts) for parts in zip(*found)))
+        found.append(Pairs(some[enough], others[enough], iou[enough]))
+    return Pairs(*(torch.cat(parts) for parts in zip(*found)))
 
 
 def _pairs_of_equals(
@@ -194,8 +226,8 @@ def _shared_areas(
 def _shared_pixels(
     predictions: Images,
     targets: Images,
-    detections: _Instances,
-    truths: _Instances,
+    detections: Instances,
+    truths: Instances,
     row: Int64[Tensor, " p"],
     column: Int64[Tensor, " p"],
 ) -> Float[Tensor, " p"]:
@@ -232,11 +264,12 @@ def _pixels(masks: Bool[Tensor, "n h w"]) -> Float[Tensor, " n"]:
 
 
 def _match(
-    pairs: _Pairs,
+    pairs: Pairs,
     rank: Int64[Tensor, " n"],
     crowd: Bool[Tensor, " m"],
     left_out: Bool[Tensor, "m sizes"],
     thresholds: Float[Tensor, " thresholds"],
+    never_found: int | None,
 ) -> tuple[Bool[Tensor, "n sizes thresholds"], Bool[Tensor, "n sizes thresholds"]]:
     """Which detections are matched, and which of them with a ground truth that is not left out.
 
@@ -257,4 +290,7 @@ def _match(
         best.scatter_reduce_(0, detection[:, None, None].expand_as(value), value, "amax")
         taken = able & (value == best[detection]) & ~crowd[truth, None, None]
         free[truth] &= ~taken
+    if never_found is not None:
+        wrong = preference[pairs.truth == never_found]
+        best[torch.isin(best, wrong[wrong >= len(rising)])] = -1
     return best >= 0, best >= len(rising)

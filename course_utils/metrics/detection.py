@@ -1,6 +1,9 @@
 """COCO's protocol for detections: average precision and recall over classes, IoU thresholds and sizes.
 
-The steps for one class and one IoU threshold are in `course_utils.metrics.average_precision`.
+The steps for one class and one IoU threshold are in `course_utils.metrics.average_precision`. Two files, as
+COCO's tool compares them, are evaluated from a terminal:
+
+    python -m course_utils.metrics.detection instances_val2017.json results.json --type bbox
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +23,7 @@ from course_utils.core import (
     check_shape,
     on_cpu,
 )
-from course_utils.metrics._coco_matching import Images, match_images
+from course_utils.metrics._coco_matching import Images, Matching, match_images
 from course_utils.metrics.average_precision import (
     RECALLS,
     interpolate_precision,
@@ -36,6 +39,7 @@ SIZES = {  # the smallest and the largest area, in square pixels
     "large": (96.0**2, 1e10),
 }
 MOST_DETECTIONS = (1, 10, 100)
+PROTOCOL = (IOU_THRESHOLDS, list(SIZES.values()), MOST_DETECTIONS[-1])  # for the matching
 
 
 class DetectionMetrics(NamedTuple):
@@ -92,7 +96,12 @@ def detection_metrics(
     (0.7, 1.0, nan)
     """
     _check(predictions, targets, iou_type)
-    curves = _curves(predictions, targets, iou_type)
+    return summarize(match_images(predictions, targets, iou_type, *PROTOCOL))
+
+
+def summarize(matching: Matching) -> DetectionMetrics:
+    """COCO's twelve numbers, once the detections of all images are matched."""
+    curves = _curves(matching)
     precision, recall = curves.precision.mean(dim=1), curves.recall
     every, small, medium, large = range(len(SIZES))
 
@@ -124,11 +133,9 @@ class _Curves(NamedTuple):
     recall: Float[Tensor, "thresholds classes sizes most"]
 
 
-def _curves(predictions: Images, targets: Images, iou_type: str) -> _Curves:
-    """Match the detections of all images, then compute precision and recall class by class."""
-    sizes, most = list(SIZES.values()), MOST_DETECTIONS[-1]
-    matching = match_images(predictions, targets, iou_type, IOU_THRESHOLDS, sizes, most)
-    scores = torch.cat([image["scores"] for image in predictions]).double()
+def _curves(matching: Matching) -> _Curves:
+    """Compute precision and recall class by class."""
+    scores = matching.score
     labels = matching.truth_label.unique()
     axes = (len(IOU_THRESHOLDS), len(labels), len(SIZES))
     precision = scores.new_empty(axes[0], len(RECALLS), *axes[1:])
@@ -217,3 +224,9 @@ VALUES = {
     "iscrowd": ("0 or 1", lambda crowd: (crowd == 0) | (crowd == 1)),
     "area": ("square pixels, 0 or more", lambda area: area.isfinite() & (area >= 0)),
 }
+
+
+if __name__ == "__main__":
+    from course_utils.metrics._detection_files import main
+
+    main()

@@ -1,8 +1,7 @@
 """Mask R-CNN: Faster R-CNN and one more head."""
 
-from course_utils.models import backbones, rpn
-from course_utils.models.fpn import CROP, FPN, Crop
-from course_utils.models.heads.box import BoxHead
+from course_utils.models import backbones, faster_rcnn
+from course_utils.models.fpn import CROP, Crop
 from course_utils.models.heads.mask import MaskHead
 from course_utils.models.rcnn import FasterRCNN
 
@@ -14,46 +13,21 @@ def small(
     crop: Crop = CROP,
     class_agnostic: bool = False,
 ) -> FasterRCNN:
-    """A Mask R-CNN for a laptop and images of about 100 pixels: narrower than the paper's, and finer.
-
-    Objects are about 36 pixels wide. Proposals come from stride 8, and regions are cropped at stride 2.
+    """A Mask R-CNN for a laptop: `faster_rcnn.small` with a mask head.
 
     Args:
-        classes: number of classes, background included.
-        backbone: `backbones.small()` when left out.
-        crop: as in `FasterRCNN`.
+        classes, backbone, crop: as in `faster_rcnn.small`.
         class_agnostic: one mask for each region instead of one for each class.
 
     Returns:
         The network, with random weights.
     """
-    backbone = backbone or backbones.small()
-    channels, things = 32, classes - 1
-    return FasterRCNN(
-        backbone=backbone,
-        neck=FPN(
-            inputs=dict(zip((2, 4, 8, 16, 32), backbone.channels)),
-            channels=channels,
-            kernel_sizes={2: 0, 8: 3},
-        ),
-        rpn=rpn.small(channels=channels, post_nms_top_n=32),
-        box_head=BoxHead(
-            channels=channels,
-            classes=things,
-            crop_strides=(2,),
-            hidden=128,
-            detections_per_image=20,
-        ),
-        heads={
-            "masks": MaskHead(
-                channels=channels,
-                classes=1 if class_agnostic else things,
-                crop_strides=(2,),
-                width=32,
-                convolutions=2,
-            )
-        },
-        batch_size_per_image=24,
-        positive_fraction=0.33,
-        crop=crop,
+    detector = faster_rcnn.small(classes, backbone=backbone, crop=crop)
+    detector.heads["masks"] = MaskHead(
+        channels=detector.neck.channels,
+        classes=1 if class_agnostic else classes - 1,
+        crop_strides=detector.box_head.crop_strides,
+        width=32,
+        convolutions=2,
     )
+    return detector

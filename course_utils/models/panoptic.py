@@ -3,12 +3,18 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from course_utils.core import VOID
 from course_utils.models.rcnn import FasterRCNN, Losses
-from course_utils.models.regions import Targets, flatten_targets
+from course_utils.models.regions import (
+    Detections,
+    GroundTruth,
+    Sizes,
+    each_size,
+    image_sizes,
+)
 from course_utils.ops.losses import cross_entropy
 
 
@@ -40,16 +46,28 @@ class PanopticNetwork(nn.Module):
         self.register_buffer("channel", channel, persistent=False)  # of each class number
 
     def forward(
-        self, images: Float[Tensor, "b 3 h w"], targets: Targets | None = None
-    ) -> Losses | list[dict[str, Tensor]]:
-        """With targets the six losses; without them the detections and the "semantic" class of each pixel."""
-        features, size = self.detector.features(images), tuple(images.shape[2:])
-        scores = self.semantic_head(features, size)
-        if targets is None:
-            detections = self.detector.detect(features, size)
-            labels = self.number[scores.argmax(dim=1)]
-            return [one | {"semantic": classes} for one, classes in zip(detections, labels)]
-        semantic = self.channel[torch.stack([target["semantic"] for target in targets])]
-        objects = [{k: v for k, v in target.items() if k != "semantic"} for target in targets]
-        losses = self.detector.losses(features, size, flatten_targets(objects))
-        return losses | {"semantic": cross_entropy(scores, semantic, reduction="none").mean()}
+        self,
+        images: Float[Tensor, "b 3 h w"],
+        ground_truth: GroundTruth | None = None,
+        sizes: Sizes | None = None,
+        semantic: Int64[Tensor, "b h w"] | None = None,
+    ) -> Losses | Detections:
+        """With ground truth the six losses; without it detections and the "semantic" class of each pixel.
+
+        Args:
+            images, ground_truth, sizes: as in `FasterRCNN`.
+            semantic: with the ground truth, the class of each pixel; 255 is void.
+        """
+        sizes = image_sizes(images, sizes)
+        if ground_truth is None:
+            return each_size(self._detect, images, sizes)
+        features = self.detector.features(images)
+        scores = self.semantic_head(features, tuple(images.shape[2:]))
+        loss = cross_entropy(scores, self.channel[semantic], reduction="none").mean()
+        return self.detector.losses(features, sizes, ground_truth) | {"semantic": loss}
+
+    def _detect(self, images: Float[Tensor, "b 3 h w"], size: tuple[int, int]) -> Detections:
+        features = self.detector.features(images)
+        detections = self.detector.detect(features, size)
+        labels = self.number[self.semantic_head(features, size).argmax(dim=1)]
+        return [one | {"semantic": classes} for one, classes in zip(detections, labels)]

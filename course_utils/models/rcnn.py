@@ -10,7 +10,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from course_utils.fast.roi import roi_align
@@ -20,9 +20,10 @@ from course_utils.models.heads.box import BoxHead
 from course_utils.models.regions import (
     Detections,
     GroundTruth,
-    Targets,
+    Sizes,
     boxes_to_rois,
-    flatten_targets,
+    each_size,
+    image_sizes,
     sample_regions,
     split_by_image,
 )
@@ -62,14 +63,14 @@ class SlowRCNN(nn.Module):
         self,
         images: Float[Tensor, "b 3 h w"],
         proposals: Sequence[Float[Tensor, "_ 4"]],
-        targets: Targets | None = None,
+        ground_truth: GroundTruth | None = None,
     ) -> Losses | Detections:
-        """With targets the two losses, without them the detections of each image.
+        """With ground truth the two losses, without it the detections of each image.
 
         Args:
             images: RGB in 0..1, all of one size.
             proposals: regions of each image, `x1, y1, x2, y2` in pixels.
-            targets: for each image "boxes" and "labels", 1 or above.
+            ground_truth: "image", "boxes" and "labels" (1 or above) of all objects; see `Batch`.
 
         Returns:
             "class" and "box" losses; or for each image "boxes", "labels" and "scores".
@@ -78,7 +79,7 @@ class SlowRCNN(nn.Module):
         def crops(rois: Float[Tensor, "k 5"]) -> Float[Tensor, "k c s s"]:
             return self.backbone(roi_align(images, rois, self.image_size, aligned=True))[-1]
 
-        return _classify(self.box_head, crops, images, proposals, targets, self.sampling)
+        return _classify(self.box_head, crops, images, proposals, ground_truth, self.sampling)
 
 
 class FastRCNN(nn.Module):
@@ -108,7 +109,7 @@ class FastRCNN(nn.Module):
         self,
         images: Float[Tensor, "b 3 h w"],
         proposals: Sequence[Float[Tensor, "_ 4"]],
-        targets: Targets | None = None,
+        ground_truth: GroundTruth | None = None,
     ) -> Losses | Detections:
         """Arguments and results as in `SlowRCNN`."""
         features = self.backbone(images)[-1]
@@ -117,7 +118,7 @@ class FastRCNN(nn.Module):
         def crops(rois: Float[Tensor, "k 5"]) -> Float[Tensor, "k c s s"]:
             return roi_align(features, rois, self.box_head.crop_size, scale, aligned=True)
 
-        return _classify(self.box_head, crops, images, proposals, targets, self.sampling)
+        return _classify(self.box_head, crops, images, proposals, ground_truth, self.sampling)
 
 
 def _classify(
@@ -125,15 +126,14 @@ def _classify(
     crops: Callable[[Float[Tensor, "k 5"]], Float[Tensor, "k c s s"]],
     images: Float[Tensor, "b 3 h w"],
     proposals: Sequence[Float[Tensor, "_ 4"]],
-    targets: Targets | None,
+    ground_truth: GroundTruth | None,
     sampling: tuple[int, float],
 ) -> Losses | Detections:
     """Losses or detections of the box head, given a function that makes the crops of regions."""
     rois = boxes_to_rois(proposals)
-    if targets is None:
+    if ground_truth is None:
         detections = box_head.predict(box_head(crops(rois)), rois, tuple(images.shape[2:]))
         return split_by_image(detections, len(images))
-    ground_truth = flatten_targets(targets)
     rois, labels, matches = sample_regions(rois, ground_truth, len(images), *sampling)
     box_targets = box_head.targets(rois[: len(matches), 1:], ground_truth, matches)
     return box_head.loss(box_head(crops(rois)), labels, box_targets)
@@ -176,34 +176,41 @@ class FasterRCNN(nn.Module):
         self.crop = crop
 
     def forward(
-        self, images: Float[Tensor, "b 3 h w"], targets: Targets | None = None
+        self,
+        images: Float[Tensor, "b 3 h w"],
+        ground_truth: GroundTruth | None = None,
+        sizes: Sizes | None = None,
     ) -> Losses | Detections:
-        """With targets the losses, without them the detections of each image.
+        """With ground truth the losses, without it the detections of each image.
 
         Args:
-            images: RGB in 0..1, all of one size.
-            targets: for each image "boxes", "labels" (1 or above) and what the heads need, such as "masks".
+            images: RGB in 0..1, padded to a common size.
+            ground_truth: "image", "boxes", "labels" (1 or above) of all objects, and what the heads need,
+                such as "masks"; see `course_utils.data.collate.Batch`.
+            sizes: height and width of each image without its padding; None if there is none.
 
         Returns:
             The losses by name; or for each image "boxes", "labels", "scores" and one entry for each head.
         """
-        features, size = self.features(images), tuple(images.shape[2:])
-        if targets is None:
-            return self.detect(features, size)
-        return self.losses(features, size, flatten_targets(targets))
+        sizes = image_sizes(images, sizes)
+        if ground_truth is None:
+            return each_size(
+                lambda part, size: self.detect(self.features(part), size), images, sizes
+            )
+        return self.losses(self.features(images), sizes, ground_truth)
 
     def features(self, images: Float[Tensor, "b 3 h w"]) -> Features:
         """The levels of the pyramid by their stride, finest first."""
         return self.neck(self.backbone(images))
 
     def losses(
-        self, features: Features, size: tuple[int, int], ground_truth: GroundTruth
+        self, features: Features, sizes: Int64[Tensor, "b 2"], ground_truth: GroundTruth
     ) -> Losses:
         """The losses of the RPN on its anchors, and of every head on a sample of the proposals."""
-        output = self.rpn(features)
-        images = len(output.objectness)
-        losses = self.rpn.loss(output, *self.rpn.targets(output.anchors, ground_truth, images))
-        proposals, _ = self.rpn.predict(output, size)
+        output, images = self.rpn(features), len(sizes)
+        targets = self.rpn.targets(output.anchors, ground_truth, images, sizes)
+        losses = self.rpn.loss(output, *targets)
+        proposals, _ = self.rpn.predict(output, sizes)
         rois, labels, matches = sample_regions(proposals, ground_truth, images, *self.sampling)
         positive = rois[: len(matches)]
         prediction = self.box_head(self.box_head.crops(features, rois, self.crop))

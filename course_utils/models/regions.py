@@ -4,7 +4,7 @@ A detector treats all regions of a batch as one list. Every region carries the n
 one call of `roi_align` or of a head serves the whole batch, and nothing has to be padded.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -14,28 +14,9 @@ from torch import Tensor
 from course_utils.fast.boxes import box_iou
 from course_utils.ops.assignment import balanced_sample, class_targets, match_boxes
 
-Targets = Sequence[Mapping[str, Tensor]]  # for each image "boxes", "labels", "masks", ...
 GroundTruth = Mapping[str, Tensor]  # "image", "boxes", "labels", ...: the objects of a whole batch
+Sizes = Sequence[int] | Int64[Tensor, "b 2"]  # (height, width) of all images, or of each of them
 Detections = list[dict[str, Tensor]]  # for each image "boxes", "labels", "scores", ...
-
-
-def flatten_targets(targets: Targets) -> GroundTruth:
-    """The objects of all images in one list, each with the number of its image.
-
-    Args:
-        targets: for each image "boxes", "labels", "masks", ...: one row per object in each of them.
-
-    Returns:
-        The same keys with the rows of all images, one after the other, and "image".
-
-    >>> targets = [{"labels": torch.tensor([3, 1])}, {"labels": torch.tensor([2])}]
-    >>> flatten_targets(targets)
-    {'labels': tensor([3, 1, 2]), 'image': tensor([0, 0, 1])}
-    """
-    ground_truth = {key: torch.cat([target[key] for target in targets]) for key in targets[0]}
-    counts = torch.tensor([len(target["labels"]) for target in targets])
-    image = torch.arange(len(targets)).repeat_interleave(counts)
-    return ground_truth | {"image": image.to(ground_truth["labels"].device)}
 
 
 def boxes_to_rois(boxes: Sequence[Float[Tensor, "_ 4"]]) -> Float[Tensor, "k 5"]:
@@ -60,6 +41,48 @@ def split_by_image(detections: Mapping[str, Tensor], images: int) -> Detections:
         {key: rows[detections["image"] == number] for key, rows in rest.items()}
         for number in range(images)
     ]
+
+
+def image_sizes(images: Float[Tensor, "b _ h w"], sizes: Sizes | None) -> Int64[Tensor, "b 2"]:
+    """The (height, width) of each image of a batch, without its padding; those of the batch for None."""
+    sizes = images.shape[2:] if sizes is None else sizes
+    return torch.as_tensor(sizes).expand(len(images), 2)
+
+
+def clip_to_images(
+    boxes: Float[Tensor, "k 4"], image: Int64[Tensor, " k"], sizes: Sizes
+) -> Float[Tensor, "k 4"]:
+    """Each box without what lies outside its own image.
+
+    >>> sizes = torch.tensor([[10, 20], [30, 40]])
+    >>> clip_to_images(torch.tensor([[-5.0, 0.0, 50.0, 50.0]]), torch.tensor([0]), sizes)
+    tensor([[ 0.,  0., 20., 10.]])
+    """
+    sizes = torch.as_tensor(sizes, device=boxes.device).reshape(-1, 2)
+    limit = sizes.flip(1).repeat(1, 2).to(boxes)  # [b or 1, 4]: width, height, width, height
+    return boxes.clamp(min=0).minimum(limit[image] if len(limit) > 1 else limit)
+
+
+def each_size(
+    run: Callable[[Tensor, tuple[int, int]], list], images: Float[Tensor, "b 3 h w"], sizes: Sizes
+) -> list:
+    """The results of all images, each of which is computed without padding.
+
+    Padding would change the features near the border: a convolution reads them. Images of one size are
+    computed together, and those of another size in another call.
+
+    Args:
+        run: a batch of images and their (height, width) to one result per image.
+        images: padded to a common size.
+        sizes: without the padding.
+    """
+    sizes, results = [tuple(size) for size in image_sizes(images, sizes).tolist()], {}
+    for height, width in dict.fromkeys(sizes):
+        rows = [k for k, size in enumerate(sizes) if size == (height, width)]
+        part = images if len(rows) == len(sizes) else images[rows]
+        found = run(part[..., :height, :width], (height, width))
+        results |= zip(rows, found, strict=True)
+    return [results[k] for k in range(len(sizes))]
 
 
 def first_per_image(image: Int64[Tensor, " n"], count: int) -> Bool[Tensor, " n"]:

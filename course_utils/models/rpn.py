@@ -11,11 +11,10 @@ from torch import Tensor, nn
 from course_utils.fast.boxes import box_iou
 from course_utils.fast.nms import batched_nms
 from course_utils.models.blocks import convolution_block
-from course_utils.models.regions import GroundTruth, first_per_image
+from course_utils.models.regions import GroundTruth, Sizes, clip_to_images, first_per_image
 from course_utils.ops.anchors import pyramid_anchors
 from course_utils.ops.assignment import balanced_sample, class_targets, match_boxes
 from course_utils.ops.box_coding import decode_boxes, encode_boxes
-from course_utils.ops.boxes import clip_boxes_to_image
 
 
 class RPNOutput(NamedTuple):
@@ -98,7 +97,11 @@ class RPN(nn.Module):
         )
 
     def targets(
-        self, anchors: Float[Tensor, "n 4"], ground_truth: GroundTruth, images: int
+        self,
+        anchors: Float[Tensor, "n 4"],
+        ground_truth: GroundTruth,
+        images: int,
+        sizes: Int64[Tensor, "b 2"] | None = None,
     ) -> tuple[Int64[Tensor, "b n"], Float[Tensor, "b n 4"]]:
         """Object, background or neither, and the box target, for every anchor of every image.
 
@@ -106,6 +109,7 @@ class RPN(nn.Module):
             anchors: those of one image.
             ground_truth: the objects of the batch.
             images: number of images in the batch.
+            sizes: height and width of each image; anchors whose centre lies in the padding are not used.
 
         Returns:
             1 for an object, 0 for background, -1 for anchors that are not used; and the box targets, 0 where
@@ -119,6 +123,10 @@ class RPN(nn.Module):
             labels[number] = class_targets(matches, labels.new_ones(len(boxes)))
             positive = (matches >= 0).nonzero()[:, 0]
             deltas[number, positive] = encode_boxes(boxes[matches[positive]], anchors[positive])
+        if sizes is not None:
+            centre = (anchors[:, :2] + anchors[:, 2:]) / 2
+            inside = centre < sizes.flip(1).to(anchors)[:, None]  # [b, n, 2]
+            labels = torch.where(inside.all(dim=2), labels, -1)
         return labels, deltas
 
     def loss(
@@ -155,13 +163,13 @@ class RPN(nn.Module):
 
     @torch.no_grad()
     def predict(
-        self, output: RPNOutput, size: tuple[int, int]
+        self, output: RPNOutput, sizes: Sizes
     ) -> tuple[Float[Tensor, "k 5"], Float[Tensor, " k"]]:
         """Proposals: the best anchors of each level, refined, without those that overlap a better one.
 
         Args:
             output: of the network.
-            size: (height, width) of the images in pixels.
+            sizes: (height, width) of the images in pixels, or `[b, 2]` with those of each image.
 
         Returns:
             `image, x1, y1, x2, y2` of each proposal and its objectness, 0..1, by falling objectness.
@@ -177,8 +185,8 @@ class RPN(nn.Module):
         scores = output.objectness.gather(1, best).sigmoid().flatten()
         deltas = output.deltas.gather(1, best[..., None].expand(-1, -1, 4)).flatten(0, 1)
         boxes = decode_boxes(deltas, output.anchors[best.flatten()])
-        boxes = clip_boxes_to_image(boxes, size)
         image = torch.arange(images, device=best.device).repeat_interleave(count)
+        boxes = clip_to_images(boxes, image, sizes)
         level = torch.tensor(level, device=best.device).repeat(images)
         group = image * len(output.levels) + level
         keep = batched_nms(boxes, scores, group, self.nms_threshold)

@@ -45,7 +45,7 @@ def draw_pixels(pixels: np.ndarray, ax: Axes, title: str | None, **options) -> A
     ax.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
     if title is not None:
-        ax.set_title(title)
+        ax.set_title(title, parse_math=False)
     return ax
 
 
@@ -110,6 +110,7 @@ def add_tag(
         },
         zorder=6,
         gid=TAG,
+        parse_math=False,
         **({"horizontalalignment": "left", "verticalalignment": "bottom"} | alignment),
     )
 

@@ -87,7 +87,7 @@ def plot_crops(
     for index, (crop, title) in enumerate(zip(crops, titles, strict=True)):
         ax = plot_image(crop, ax=figure.add_subplot(rows, columns, index + 1))
         lines = [part for line in title.split("\n") for part in textwrap.wrap(line, width) or [""]]
-        ax.set_title("\n".join(lines), fontsize=fontsize, loc="center")
+        ax.set_title("\n".join(lines), fontsize=fontsize, loc="center", parse_math=False)
     if not len(crops):
         figure.text(0.5, 0.5, "no crops", horizontalalignment="center")
     return figure

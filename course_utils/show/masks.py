@@ -209,7 +209,7 @@ def _legend_below(ax: Axes, handles: list[Patch]) -> None:
     longest = max(len(handle.get_label()) for handle in handles)
     width = ax.get_window_extent().width / ax.figure.dpi * 72  # in points
     columns = max(1, min(len(handles), int(width / ((0.62 * longest + 3.5) * fontsize))))
-    ax.legend(
+    legend = ax.legend(
         handles=handles,
         loc="upper left",
         bbox_to_anchor=(0, -0.01),
@@ -217,3 +217,5 @@ def _legend_below(ax: Axes, handles: list[Patch]) -> None:
         borderaxespad=0,
         fontsize=fontsize,
     )
+    for text in legend.get_texts():
+        text.set_parse_math(False)

@@ -56,6 +56,9 @@ _SIZES = {
 def use_course_style() -> None:
     """Set matplotlib's defaults for the course; importing `course_utils.show` calls it.
 
+    It starts from matplotlib's own defaults and not from a user's `matplotlibrc`, so that figures look the
+    same on every machine; where they are drawn (the backend) stays as it is.
+
     Figures have a white background, also in a dark theme, and pixels are drawn as squares. A figure of the
     default size is 700 pixels wide: it fits beside JupyterLab's prompts and on a 1280 x 720 slide.
 
@@ -63,6 +66,7 @@ def use_course_style() -> None:
     >>> matplotlib.rcParams["image.interpolation"], matplotlib.rcParams["figure.facecolor"]
     ('nearest', 'white')
     """
+    matplotlib.rcdefaults()
     matplotlib.rcParams.update(
         _SIZES
         | {

@@ -16,6 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from course_utils.data.download import hold_lock
+
 
 class History(NamedTuple):
     """The losses and metrics of a training.
@@ -138,21 +140,64 @@ def load_weights(path: Path | str, model: nn.Module) -> dict[str, Any]:
     Raises:
         ValueError: the sha256 is not that of the card, or the weights belong to another model.
     """
-    path = Path(path)
-    for file in (path, path.with_suffix(".json")):
-        if not file.is_file():
-            raise FileNotFoundError(f"path: there is no file {file}")
-    card = json.loads(path.with_suffix(".json").read_text())
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    if sha256 != card.get("sha256"):
-        raise ValueError(
-            f"path: {path} is not the file its card describes (sha256 {sha256[:12]}..., "
-            f"expected {str(card.get('sha256'))[:12]}...); download it again"
-        )
-    tensors, _ = _read("path", path)
+    tensors = load_tensors(path)
     _check_same_tensors("path", path, tensors, model)
     model.load_state_dict(tensors)  # copies the values, which become float32 again
+    return read_card(path)
+
+
+def read_card(path: Path | str) -> dict[str, Any]:
+    """The card of a file with weights: recipe, class names, metrics, sha256, ...
+
+    Args:
+        path: the file with the weights; the card lies beside it.
+
+    Raises:
+        ValueError: the card is damaged.
+    """
+    card_path = Path(path).with_suffix(".json")
+    if not card_path.is_file():
+        raise FileNotFoundError(f"path: there is no file {card_path}")
+    try:
+        card = json.loads(card_path.read_bytes())
+        complete = isinstance(card["sha256"], str) and isinstance(card["bytes"], int)
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ValueError(
+            f"path: {card_path} is not a complete card ({type(error).__name__}: {error}); "
+            "download it again"
+        ) from error
+    if not complete:
+        raise ValueError(f"path: expected sha256 and bytes in {card_path}; download it again")
     return card
+
+
+def load_tensors(path: Path | str) -> dict[str, Tensor]:
+    """The weights in a file by name, after their sha256 has been checked against the card.
+
+    Args:
+        path: the file; the card lies beside it.
+
+    Raises:
+        ValueError: the file is not the one its card describes, or a weight is not a finite number.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"path: there is no file {path}")
+    sha256, expected = hashlib.sha256(path.read_bytes()).hexdigest(), read_card(path)["sha256"]
+    if sha256 != expected:
+        raise ValueError(
+            f"path: {path} is not the file its card describes (sha256 {sha256[:12]}..., "
+            f"expected {expected[:12]}...); download it again"
+        )
+    tensors, _ = _read("path", path)
+    for name, tensor in tensors.items():
+        counter = name.endswith("num_batches_tracked")
+        if tensor.is_floating_point() == counter or not torch.isfinite(tensor).all():
+            raise ValueError(
+                f"path: expected finite floating-point weights in {path}, but {name} is "
+                f"{tensor.dtype} or holds a number that is not finite"
+            )
+    return tensors
 
 
 def round_weights(model: nn.Module) -> None:
@@ -244,13 +289,15 @@ def _read(argument: str, path: Path | str) -> tuple[dict[str, Tensor], dict[str,
 def _write(path: Path | str, content: bytes) -> None:
     """Write a file atomically: under a temporary name first, flushed to the disk, then renamed.
 
-    If the process is killed, a `.part` file may remain; it is never read, and the next write replaces it.
+    If the process is killed, a `.part` file may remain; it is never read, and the next write replaces it. A
+    second process that writes the same file waits until the first one is done.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    with hold_lock(path.with_name(path.name + ".lock")):
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from course_utils.core import get_device
+from course_utils.data import collate
 
 Batch = TypeVar("Batch")
 
@@ -106,19 +107,26 @@ def shard(batch: Batch, rank: int, world_size: int, device: torch.device | str) 
     >>> shard((torch.arange(6), ["a", "b", "c", "d", "e", "f"]), 1, 3, "cpu")
     (tensor([2, 3]), ['c', 'd'])
     """
+    if isinstance(batch, collate.Batch):
+        return batch.part(_share(len(batch.images), rank, world_size)).to(device)
     if isinstance(batch, dict):
         return {key: shard(field, rank, world_size, device) for key, field in batch.items()}
     if isinstance(batch, tuple):
         fields = [shard(field, rank, world_size, device) for field in batch]
         return type(batch)(*fields) if hasattr(batch, "_fields") else tuple(fields)
     if isinstance(batch, Tensor | list) and world_size > 1:
-        size, remainder = divmod(len(batch), world_size)
-        if remainder:
-            raise ValueError(
-                f"batches: expected a batch size that is divisible by the number of processes, "
-                f"{world_size}, got {len(batch)}"
-            )
-        batch = batch[rank * size : (rank + 1) * size]
+        batch = batch[_share(len(batch), rank, world_size)]
     if isinstance(batch, list):
         return [shard(entry, 0, 1, device) for entry in batch]
     return batch.to(device) if isinstance(batch, Tensor) else batch
+
+
+def _share(count: int, rank: int, world_size: int) -> slice:
+    """Which of the images of a batch belong to a process."""
+    size, remainder = divmod(count, world_size)
+    if remainder:
+        raise ValueError(
+            f"batches: expected a batch size that is divisible by the number of processes, "
+            f"{world_size}, got {count}"
+        )
+    return slice(rank * size, (rank + 1) * size)

@@ -16,13 +16,13 @@ from course_utils.metrics.semantic import confusion_matrix, iou_per_class
 from course_utils.models.tiles import mean_over_views, predict_in_tiles
 from course_utils.models.unet import UNet
 from course_utils.ops.losses import cross_entropy
-from course_utils.training.semantic import Task
+from course_utils.training.batches import Task
 
 SMALLEST = 20  # smaller connected components are ignored; the smallest nucleus has 25 pixels
 
 
 def nuclei_task(
-    data: str = "nuclei", *, batch_size: int, size: int, seed: int, device: torch.device | str
+    data: str = "nuclei", *, batch_size: int, size: int, seed: int, workers: int = 0
 ) -> Task:
     """The microscopy image: its left three quarters are the training set, the rest is for validation.
 
@@ -31,7 +31,7 @@ def nuclei_task(
         batch_size: the number of crops per batch.
         size: height and width of a crop in pixels.
         seed: for the random crops and their elastic deformation.
-        device: the device of the evaluation; the crops are made on the CPU.
+        workers: 0; the crops are made by this process.
 
     Returns:
         Batches with a weight for each pixel, and the evaluation.
@@ -41,11 +41,16 @@ def nuclei_task(
     """
     if data != "nuclei":
         raise ValueError(f'data: expected "nuclei", got {data!r}')
+    if workers:
+        raise ValueError(
+            f"workers: expected 0, got {workers}; the crops of one image need no workers"
+        )
     _, held_out = nuclei()
-    image, instances = held_out.image.to(device), held_out.instances.to(device)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
-        return nuclei_metrics(nucleus_probability(model, image), instances)
+        device = next(model.parameters()).device
+        probability = nucleus_probability(model, held_out.image.to(device))
+        return nuclei_metrics(probability, held_out.instances.to(device))
 
     return Task(CLASS_NAMES, nuclei_batches(batch_size, size, seed=seed), evaluate)
 

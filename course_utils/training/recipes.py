@@ -5,7 +5,6 @@ model = load_checkpoint("fcn")                      loads it
 model, history = fit(replace(FCN, steps=200))       a shorter training, with `dataclasses.replace`
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -16,13 +15,21 @@ import torch
 from torch import Tensor, nn
 
 from course_utils.core import data_path, seed_everything
-from course_utils.models import fcn, mask_rcnn, panoptic_fpn, panoptic_unet, unet
-from course_utils.training.checkpoints import History, load_weights, round_weights, save_weights
+from course_utils.models import faster_rcnn, fcn, mask_rcnn, panoptic_fpn, panoptic_unet, unet
+from course_utils.training.batches import Task
+from course_utils.training.checkpoints import (
+    History,
+    load_tensors,
+    load_weights,
+    read_card,
+    round_weights,
+    save_weights,
+)
 from course_utils.training.distributed import join_processes
 from course_utils.training.instances import detector_task, panoptic_task, weighted_loss
 from course_utils.training.loop import Record, train
 from course_utils.training.microscopy import nuclei_task, nuclei_unet, weighted_pixel_loss
-from course_utils.training.semantic import Task, pixel_loss, semantic_task
+from course_utils.training.semantic import pixel_loss, semantic_task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +44,8 @@ class Recipe:
         loss: of a model and a batch; with `loss_weights` it takes them as `weights`.
         loss_weights: of a detector's losses by name; 1 for those that are not listed.
         data: "scenes", or a folder that `task` can read.
+        start: a shipped checkpoint whose weights the training starts from, see `start_from`; None for random
+            weights.
         steps: number of training steps.
         batch_size: images per step.
         size: height and width of an image.
@@ -53,6 +62,7 @@ class Recipe:
     loss: Callable[..., Tensor] = pixel_loss
     loss_weights: Mapping[str, float] | None = None
     data: str = "scenes"
+    start: str | None = None
     steps: int = 3000
     batch_size: int = 8
     size: int = 96
@@ -91,6 +101,12 @@ MASK_RCNN = Recipe(
     steps=12000,
     clip=1.0,
 )
+FASTER_RCNN = replace(
+    MASK_RCNN,
+    name="faster_rcnn",
+    about="Faster R-CNN, narrow, regions cropped at stride 2",
+    build=faster_rcnn.small,
+)
 PANOPTIC_FPN = replace(
     MASK_RCNN,
     name="panoptic_fpn",
@@ -110,7 +126,8 @@ PANOPTIC_UNET = replace(
     learning_rate=6e-3,
 )
 RECIPES = {
-    recipe.name: recipe for recipe in (FCN, UNET, NUCLEI, MASK_RCNN, PANOPTIC_FPN, PANOPTIC_UNET)
+    recipe.name: recipe
+    for recipe in (FCN, UNET, NUCLEI, FASTER_RCNN, MASK_RCNN, PANOPTIC_FPN, PANOPTIC_UNET)
 }
 
 
@@ -136,6 +153,7 @@ def fit(
     recipe: Recipe,
     *,
     device: str | None = None,
+    workers: int = 0,
     evaluate_every: int | None = None,
     watch: Callable[[Record], None] | None = None,
     checkpoint: Path | str | None = None,
@@ -146,6 +164,7 @@ def fit(
     Args:
         recipe: what to make.
         device, evaluate_every, watch, checkpoint, resume: as in `train`.
+        workers: as in `Batches`.
 
     Returns:
         The trained model, its history, and what it was trained on.
@@ -153,12 +172,18 @@ def fit(
     Raises:
         FileNotFoundError, ValueError, FloatingPointError: see `semantic_task` and `train`.
     """
-    _, _, place = join_processes(device)
+    rank, _, _ = join_processes(device)
     task = recipe.task(
-        recipe.data, batch_size=recipe.batch_size, size=recipe.size, seed=recipe.seed, device=place
+        recipe.data,
+        batch_size=recipe.batch_size,
+        size=recipe.size,
+        seed=recipe.seed,
+        workers=workers,
     )
     seed_everything(recipe.seed)
-    model = recipe.build(len(task.class_names))
+    model = recipe.build(len(task.class_names), **task.build)
+    if recipe.start is not None and (sentence := start_from(model, recipe.start)) and rank == 0:
+        print(sentence, flush=True)
     history = train(
         model,
         task.batches,
@@ -201,12 +226,13 @@ def ship(
     options = [
         f"--{name.replace('_', '-')} {value}"
         for name, value in settings(recipe).items()
-        if value != usual[name]
+        if value != usual.get(name)
     ]
     command = " ".join(["python -m course_utils.training --recipe", recipe.name, *options])
     card = {
         "recipe": settings(recipe),
         "class_names": task.class_names,
+        "build": dict(task.build),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "metrics": {name: round(value, 4) for name, value in metrics.items()},
         "losses": [
@@ -220,23 +246,64 @@ def ship(
     return metrics
 
 
-def load_checkpoint(name: str) -> nn.Module:
-    """A recipe's model with the weights that ship with the course, ready to use.
+def load_checkpoint(name: Path | str) -> nn.Module:
+    """A trained model, ready to use.
 
     Args:
-        name: a recipe, such as "fcn" or "unet".
+        name: a recipe, such as "fcn", for the weights that ship with the course; or the path of a file that a
+            training wrote, NAME.safetensors.
 
     Returns:
         The model on the CPU, in evaluation mode.
 
     Raises:
         ValueError: there is no such recipe, or the file is not the one its card describes.
-        FileNotFoundError: the file does not ship (yet).
+        FileNotFoundError: there is no such file.
     """
-    if name not in RECIPES:
-        raise ValueError(f"name: expected one of {', '.join(RECIPES)}, got {name!r}")
-    path = data_path("checkpoints", f"{name}.safetensors")
-    card = json.loads(data_path("checkpoints", f"{name}.json").read_text())
-    model = RECIPES[name].build(len(card["class_names"]))
+    path = _checkpoint(name)
+    card = read_card(path)
+    model = RECIPES[card["recipe"]["name"]].build(len(card["class_names"]), **card.get("build", {}))
     load_weights(path, model)
     return model.eval()
+
+
+def start_from(model: nn.Module, name: Path | str) -> str:
+    """Give a new model the weights of a trained one, as far as they fit.
+
+    With other classes the last layers have another shape; these stay as they are.
+
+    Args:
+        model: its weights are overwritten.
+        name: as in `load_checkpoint`.
+
+    Returns:
+        A sentence that says which weights were taken.
+
+    >>> print(start_from(RECIPES["faster_rcnn"].build(3), "mask_rcnn"))
+    start: 73 of 77 tensors come from mask_rcnn; new are box_head.deltas, box_head.scores
+    """
+    tensors = load_tensors(_checkpoint(name))
+    state = model.state_dict()
+    taken = {
+        key: tensor
+        for key, tensor in tensors.items()
+        if key in state and tensor.shape == state[key].shape
+    }
+    if not taken:
+        raise ValueError(
+            f"start: expected a checkpoint of a similar network, none of {name}'s weights fit"
+        )
+    model.load_state_dict(taken, strict=False)
+    new = sorted({key.rpartition(".")[0] for key in state.keys() - taken.keys()})
+    what = f"; new are {', '.join(new)}" if new else ""
+    return f"start: {len(taken)} of {len(state)} tensors come from {name}{what}"
+
+
+def _checkpoint(name: Path | str) -> Path:
+    if str(name).endswith(".safetensors"):
+        return Path(name)
+    if name not in RECIPES:
+        raise ValueError(
+            f"name: expected one of {', '.join(RECIPES)}, or a file NAME.safetensors, got {name!r}"
+        )
+    return data_path("checkpoints", f"{name}.safetensors")

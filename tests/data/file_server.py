@@ -4,6 +4,7 @@ import hashlib
 import io
 import tarfile
 import threading
+import time
 import zipfile
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,11 +15,31 @@ SHA = hashlib.sha256(CONTENT).hexdigest()
 SIZE = len(CONTENT)
 
 
-def answer(status=200, *, body=CONTENT, claim=None, cut=None, ranges=True, headers=(), length=True):
-    """An answer: `claim` lies about its length, `cut` closes the line after so many bytes."""
+def answer(
+    status=200,
+    *,
+    body=CONTENT,
+    claim=None,
+    cut=None,
+    ranges=True,
+    headers=(),
+    length=True,
+    etag=None,
+    if_range=True,
+    stall=0,
+    span=None,
+):
+    """An answer.
+
+    `claim` lies about its length, `cut` closes the connection after so many bytes (with `stall`, after so
+    many seconds of silence), `span` is the Content-Range of a liar.
+    """
 
     def act(handler):
         asked = handler.headers.get("Range") if ranges and status == 200 else None
+        wanted = handler.headers.get("If-Range")
+        if if_range and wanted is not None and wanted != etag:
+            asked = None
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
         if asked and start >= len(body):
             handler.send_response(416)
@@ -26,17 +47,39 @@ def answer(status=200, *, body=CONTENT, claim=None, cut=None, ranges=True, heade
             handler.send_header("Content-Length", "0")
             handler.end_headers()
             return
-        handler.send_response(206 if asked else status)
-        if asked:
-            handler.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+        handler.send_response(206 if asked or span else status)
+        if asked or span:
+            honest = f"bytes {start}-{len(body) - 1}/{len(body)}"
+            handler.send_header("Content-Range", span or honest)
         if length:
             handler.send_header("Content-Length", str((claim or len(body)) - start))
-        for name, value in headers:
+        for name, value in (*headers, *([("ETag", etag)] if etag else [])):
             handler.send_header(name, value)
         handler.end_headers()
         handler.wfile.write(body[start:][:cut])
+        if stall:
+            handler.wfile.flush()
+            time.sleep(stall)
 
     return act
+
+
+def drip(start, piece, pause=0.02, seconds=5):
+    """An answer that never ends: `start`, then `piece` again and again until the client hangs up."""
+
+    def act(handler):
+        handler.wfile.write(start)
+        ends = time.monotonic() + seconds
+        while time.monotonic() < ends:
+            handler.wfile.write(piece)
+            handler.wfile.flush()
+            time.sleep(pause)
+
+    return act
+
+
+def redirect(target):
+    return answer(302, body=b"", headers=[("Location", target)])
 
 
 def fail(status):
@@ -50,12 +93,13 @@ def hang_up(handler):
 @contextmanager
 def run_server():
     """Its `acts` are the answers to the requests in turn, the last one for ever; it records the requests."""
-    told = SimpleNamespace(acts=[answer()], ranges=[], paths=[])
+    told = SimpleNamespace(acts=[answer()], ranges=[], if_ranges=[], paths=[])
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             told.paths.append(self.path)
             told.ranges.append(self.headers.get("Range"))
+            told.if_ranges.append(self.headers.get("If-Range"))
             act = told.acts[0] if len(told.acts) == 1 else told.acts.pop(0)
             act[self.path](self) if isinstance(act, dict) else act(self)
 

@@ -35,9 +35,9 @@ def test_the_names():
         assert ade20k.CLASS_NAMES[number] == name
 
 
-def test_the_pair_for_training(tmp_path):
+def test_images_and_label_maps_for_training(tmp_path):
     pictures = ade20k.read(write(tmp_path))
-    image, labels = pictures[0]
+    image, labels = pictures[0].image, pictures[0].semantic
     assert len(pictures) == 1 and pictures.names == ("training/ADE_train_00000001",)
     assert image.shape == (3, 2, 4) and image.dtype == torch.float32
     assert labels.tolist() == [[VOID, 1, 1, 150], [3, 3, 21, VOID]]
@@ -48,8 +48,8 @@ def test_the_pair_for_training(tmp_path):
 
 
 def test_the_sample_is_all_stuff(tmp_path):
-    sample = ade20k.read(write(tmp_path)).sample(0)
-    assert sample.masks.shape == (0, 2, 4) and sample.boxes.shape == (0, 4)
+    sample = ade20k.read(write(tmp_path))[0]
+    assert sample.masks is None and sample.boxes is None and sample.labels is None
     assert sample.panoptic.tolist() == [[0, 1000, 1000, 150000], [3000, 3000, 21000, 0]]
     assert sample.stuff == tuple(range(1, 151))
 
@@ -60,8 +60,8 @@ def test_names_from_the_folder(tmp_path):
     (tmp_path / "objectInfo150.txt").write_text(HEADINGS + lines)
     pictures = ade20k.read(tmp_path)
     assert pictures.class_names == ("background", "wall", "building")
-    assert pictures.stuff == pictures.sample(0).stuff == (1, 2)
-    assert pictures[0][1].max() == VOID
+    assert pictures.stuff == pictures[0].stuff == (1, 2)
+    assert pictures[0].semantic.max() == VOID
 
 
 @pytest.mark.parametrize(

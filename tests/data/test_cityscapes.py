@@ -54,10 +54,10 @@ def test_train_ids_are_the_benchmarks():
             train_ids(torch.tensor([[0, bad]]))
 
 
-def test_the_pair_for_training(tmp_path):
+def test_images_and_label_maps_for_training(tmp_path):
     pictures = cityscapes.read(write(tmp_path))
     assert len(pictures) == 1 and pictures.names == (f"train/{NAME}",)
-    image, labels = pictures[0]
+    image, labels = pictures[0].image, pictures[0].semantic
     assert image.shape == (3, 2, 6) and image.unique().tolist() == pytest.approx([100 / 255])
     assert labels.tolist() == [[1, 14, 14, 14, 14, VOID], [1, 14, 14, 14, 11, VOID]]
     assert torch.equal(
@@ -70,7 +70,7 @@ def test_the_pair_for_training(tmp_path):
 
 
 def test_the_sample_has_objects_but_groups_are_none(tmp_path):
-    sample = cityscapes.read(write(tmp_path)).sample(0)
+    sample = cityscapes.read(write(tmp_path))[0]
     assert sample.labels.tolist() == [14, 14]
     assert sample.boxes.tolist() == [[1, 0, 3, 2], [3, 0, 4, 2]]
     assert sample.masks.int().tolist() == [
@@ -93,8 +93,15 @@ def test_cities_in_order_and_no_objects_at_all(tmp_path):
         "train/aachen/aachen_0_2",
         "train/ulm/ulm_0_1",
     )
-    sample = pictures.sample(0)
+    sample = pictures[0]
     assert sample.masks.shape == (0, 2, 6) and (sample.semantic == VOID).all()
+
+
+def test_no_objects_without_their_file(tmp_path):
+    label_file(write(tmp_path), "instanceIds").unlink()
+    sample = cityscapes.read(tmp_path)[0]
+    assert sample.semantic[0].tolist() == [1, 14, 14, 14, 14, VOID]
+    assert sample.boxes is sample.labels is sample.masks is sample.panoptic is None
 
 
 def test_missing_files(tmp_path):
@@ -102,11 +109,6 @@ def test_missing_files(tmp_path):
         FileNotFoundError, match=r"^folder: expected photos such as .*/leftImg8bit/val/city/"
     ):
         cityscapes.read(write(tmp_path), "val")
-    label_file(tmp_path, "instanceIds").unlink()
-    pictures = cityscapes.read(tmp_path)
-    assert pictures[0][1].shape == (2, 6)
-    with pytest.raises(FileNotFoundError, match=r"instanceIds.png"):
-        pictures.sample(0)
     label_file(tmp_path).unlink()
     with pytest.raises(FileNotFoundError, match=r"^folder: 1 label map is missing, .*labelIds.png"):
         cityscapes.read(tmp_path)
@@ -136,7 +138,7 @@ def test_missing_files(tmp_path):
 def test_inconsistent_files(tmp_path, changes, message):
     pictures = cityscapes.read(write(tmp_path, **changes))
     with pytest.raises(ValueError, match=rf"^folder: .*{message}"):
-        pictures.sample(0)
+        pictures[0]
 
 
 def test_a_truncated_label_map(tmp_path):

@@ -1,6 +1,7 @@
 """COCO's panoptic annotations: read, written, and read again, also by panopticapi."""
 
 import json
+import os
 import re
 
 import numpy as np
@@ -20,7 +21,7 @@ PANOPTIC_CATEGORIES = [
 IDS = [[0, 70000, 70000, 300], [5, 5, 300, 1], [5, 5, 1, 1]]
 SEGMENTS = [
     {"id": 70000, "category_id": 1, "iscrowd": 0},
-    {"id": 300, "category_id": 1, "iscrowd": 0},
+    {"id": 300, "category_id": 1, "iscrowd": "0", "area": 77},
     {"id": 5, "category_id": 187, "iscrowd": 0},
     {"id": 1, "category_id": 18, "iscrowd": 1},
 ]
@@ -49,20 +50,18 @@ def read_panoptic(folder):
 def test_panoptic_segments(tmp_path):
     pictures = read_panoptic(write_panoptic(tmp_path))
     assert pictures.class_names == ("background", "person", "dog", "sky") and pictures.stuff == (3,)
-    sample = pictures.sample(0)
+    sample = pictures[0]
     assert sample.semantic.tolist() == [[VOID, 1, 1, 1], [3, 3, 1, 2], [3, 3, 2, 2]]
     assert sample.panoptic.tolist() == [
         [0, 1001, 1001, 1002],
         [3000, 3000, 1002, 0],
         [3000, 3000, 0, 0],
     ]
-    assert sample.labels.tolist() == [1, 1] and sample.boxes.tolist() == [
-        [1, 0, 3, 1],
-        [2, 0, 4, 2],
-    ]
-    assert sample.masks.sum(dim=(1, 2)).tolist() == [2, 2]
-    image, labels = pictures[0]
-    assert image.shape == (3, 3, 4) and torch.equal(labels, sample.semantic)
+    assert sample.labels.tolist() == [1, 1, 2] and sample.iscrowd.tolist() == [False, False, True]
+    assert sample.boxes.tolist() == [[1, 0, 3, 1], [2, 0, 4, 2], [2, 1, 4, 3]]
+    assert sample.masks.sum(dim=(1, 2)).tolist() == [2, 2, 3]
+    assert sample.area.tolist() == [2, 77, 3]  # what the file states, or else the pixels
+    assert sample.image.shape == (3, 3, 4)
 
 
 def test_panoptic_scenes_come_back(tmp_path):
@@ -90,7 +89,7 @@ def test_panoptic_scenes_come_back(tmp_path):
     pictures = read_panoptic(tmp_path)
     assert pictures.class_names == CLASS_NAMES and pictures.stuff == STUFF
     for number in range(3):
-        sample, scene = pictures.sample(number), scenes.sample(number)
+        sample, scene = pictures[number], scenes.sample(number)
         assert torch.equal(sample.semantic, scene.semantic)
         assert torch.equal(sample.panoptic, scene.panoptic)
         assert sorted(sample.boxes.tolist()) == sorted(scene.boxes.tolist())
@@ -110,13 +109,14 @@ def segments_but(place, **changes):
         ({"ids": [[5] * 4] * 3}, "but 1 is in the segments_info and not in the PNG"),
         (
             {"segments": SEGMENTS + SEGMENTS[:1]},
-            "expected segments_info to list each segment of .* once",
+            "expected segments_info to list each segment of a.jpg once",
         ),
         (
             {"segments": segments_but(0, category_id=2)},
             "70000 .* has category 2, which its categories",
         ),
-        ({"segments": [{"id": 5}]}, "does not hold COCO's annotations .KeyError: 'category_id'"),
+        ({"segments": [{"id": 5}]}, "annotation 5 in .* COCO's format .KeyError: 'category_id'"),
+        ({"segments": segments_but(0, id="70000")}, "id: expected a whole number .*, got '70000'"),
         ({"ids": [[5] * 3] * 3}, "expected 3 x 4 pixels .*a.png, as in its image, got 3 x 3"),
         ({"annotations": []}, "expected an annotation for each image in .*.json, none for a.jpg"),
         ({"categories": [{"id": 1, "name": "person"}], "segments": []}, "KeyError: 'isthing'"),
@@ -132,7 +132,7 @@ def segments_but(place, **changes):
 )
 def test_inconsistent_panoptic_files(as_student, tmp_path, changes, message):
     with pytest.raises(ValueError, match=rf"^folder: .*{message}"):
-        read_panoptic(write_panoptic(tmp_path, **changes)).sample(0)
+        read_panoptic(write_panoptic(tmp_path, **changes))[0]
 
 
 def test_missing_and_truncated_panoptic_maps(tmp_path):
@@ -165,15 +165,15 @@ def test_written_scenes_come_back(tmp_path):
     pictures = read_panoptic(tmp_path)
     assert len(pictures) == 4 and pictures.class_names == CLASS_NAMES and pictures.stuff == STUFF
     for number in range(4):
-        sample, scene = pictures.sample(number), scenes.sample(number)
+        sample, scene = pictures[number], scenes.sample(number)
         assert torch.equal(sample.panoptic, scene.panoptic)
         assert torch.equal(sample.semantic, scene.semantic)
         assert sorted(sample.boxes.tolist()) == sorted(scene.boxes.tolist())
-        assert (sample.image - scene.image).abs().mean() < 0.02
+        assert (sample.image - scene.image).abs().max() <= 0.5 / 255 + 1e-6
     files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
     assert files == {"val2017", "annotations", "annotations/panoptic_val2017"} | {
         "annotations/panoptic_val2017.json",
-        *(f"val2017/{number:012d}.jpg" for number in range(4)),
+        *(f"val2017/{number:012d}.png" for number in range(4)),
         *(f"annotations/panoptic_val2017/{number:012d}.png" for number in range(4)),
     }
 
@@ -182,7 +182,7 @@ def test_what_the_written_json_says(tmp_path):
     write_tiny(tmp_path)
     content = json.loads((tmp_path / "annotations" / "panoptic_train2017.json").read_text())
     assert content["images"] == [
-        {"id": 0, "file_name": "000000000000.jpg", "height": 3, "width": 4}
+        {"id": 0, "file_name": "000000000000.png", "height": 3, "width": 4}
     ]
     assert content["categories"][2:] == [
         {"id": 3, "name": "car", "isthing": 1},
@@ -204,12 +204,14 @@ def test_what_the_written_json_says(tmp_path):
 
 def test_a_written_crowd_is_read_as_one(tmp_path):
     write_tiny(tmp_path)
-    sample = coco.read_panoptic(tmp_path).sample(0)
+    sample = coco.read_panoptic(tmp_path)[0]
     crowd = TINY == 2000
     assert (sample.semantic[crowd] == 2).all() and (sample.panoptic[crowd] == 0).all()
     kept = torch.where(crowd, 0, TINY)
     assert torch.equal(sample.panoptic, torch.where(kept == 1999, 1003, kept))
-    assert sample.labels.tolist() == [1, 1, 1]
+    assert sample.labels.tolist() == [1, 1, 1, 2]
+    assert sample.iscrowd.tolist() == [False, False, False, True]
+    assert torch.equal(sample.masks[3], crowd)
 
 
 def test_images_of_several_sizes_and_a_map_of_void(tmp_path):
@@ -219,9 +221,9 @@ def test_images_of_several_sizes_and_a_map_of_void(tmp_path):
     names = ["background", *(f"class {number}" for number in range(1, 255))]
     coco.write_panoptic(tmp_path, images, maps, names, TINY_STUFF)
     pictures = coco.read_panoptic(tmp_path)
-    assert [tuple(pictures[n][0].shape[1:]) for n in range(3)] == sizes
-    assert (pictures.sample(1).panoptic == 254001).all()
-    last = pictures.sample(2)
+    assert [tuple(pictures[n].image.shape[1:]) for n in range(3)] == sizes
+    assert (pictures[1].panoptic == 254001).all()
+    last = pictures[2]
     assert (last.semantic == VOID).all() and (last.panoptic == 0).all() and len(last.masks) == 0
 
 
@@ -229,17 +231,17 @@ def test_writing_again_replaces_the_set(tmp_path):
     write_tiny(tmp_path, (TINY, TINY, TINY))
     write_tiny(tmp_path, (TINY.flip(0), TINY.flip(0)))
     pictures = coco.read_panoptic(tmp_path)
-    assert len(pictures) == 2 and torch.equal(pictures[0][1], pictures[1][1])
-    assert pictures[0][1][2].tolist() == [1, 1, 4, 4]
+    assert len(pictures) == 2 and torch.equal(pictures[0].semantic, pictures[1].semantic)
+    assert pictures[0].semantic[2].tolist() == [1, 1, 4, 4]
 
 
 def test_nothing_is_half_written(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match=r"^maps: "):
+    with pytest.raises(ValueError, match=r"^panoptic map 1: "):
         write_tiny(tmp_path, (TINY, TINY + 5000))
     assert not list(tmp_path.iterdir())
     write_tiny(tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
-    with pytest.raises(ValueError, match=r"^maps: "):
+    with pytest.raises(ValueError, match=r"^panoptic map 1: "):
         write_tiny(tmp_path, (TINY * 0, TINY + 5000))
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
 
@@ -247,7 +249,7 @@ def test_nothing_is_half_written(tmp_path, monkeypatch):
         raise OSError("no space left on device")
 
     # What breaks off while the files are moved leaves no JSON file that would list them.
-    monkeypatch.setattr(coco.os, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="no space"):
         write_tiny(tmp_path)
     assert not list(tmp_path.rglob("*.json")) and not list(tmp_path.glob(".*"))
@@ -270,10 +272,18 @@ def test_the_reference_tool_reads_what_is_written(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"maps": [TINY[:2]]}, ValueError, "maps: expected shape [3, 4], got [2, 4]"),
-        ({"maps": [TINY.float()]}, TypeError, "maps: expected torch.int64, got torch.float32"),
-        ({"maps": [TINY + 3001]}, ValueError, "maps: expected 1000 * class + k for classes 1 to 4"),
-        ({"maps": [TINY - 1000]}, ValueError, "maps: expected 1000 * class + k"),
+        ({"maps": [TINY[:2]]}, ValueError, "panoptic map 0: expected shape [3, 4], got [2, 4]"),
+        (
+            {"maps": [TINY.float()]},
+            TypeError,
+            "panoptic map 0: expected torch.int64, got torch.float32",
+        ),
+        (
+            {"maps": [TINY + 3001]},
+            ValueError,
+            "panoptic map 0: expected 1000 * class + k for classes 1 to 4",
+        ),
+        ({"maps": [TINY - 1000]}, ValueError, "panoptic map 0: expected 1000 * class + k"),
         ({"maps": [TINY - 1]}, ValueError, "k = 0 for stuff, or 0, got -1"),
         ({"stuff": (1, 4)}, ValueError, "k = 0 for stuff, or 0, got 1001"),
         ({"stuff": (0,)}, ValueError, "stuff: expected classes from 1 to 4, got 0"),
@@ -292,6 +302,6 @@ def test_an_image_without_a_map(as_student, tmp_path):
     images = torch.zeros(2, 3, 3, 4)
     with pytest.raises(ValueError, match=r"^maps: expected 2, one for each image, got 1$"):
         coco.write_panoptic(tmp_path, images, TINY[None], TINY_NAMES, TINY_STUFF)
-    with pytest.raises(ValueError, match=r"^images: expected shape \[3, h, w\], got \[3, 4\]$"):
+    with pytest.raises(ValueError, match=r"^image 0: expected shape \[3, h, w\], got \[3, 4\]$"):
         coco.write_panoptic(tmp_path, [images[0, 0]], [TINY], TINY_NAMES, TINY_STUFF)
     assert not list(tmp_path.iterdir())

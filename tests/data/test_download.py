@@ -275,7 +275,21 @@ def test_without_a_sha256_the_first_one_is_noted_and_kept_to(server, path):
         download(url, path, None)
 
 
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://a/b", "photos.zip", ""])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            "file:///etc/passwd",
+            "ftp://a/b",
+            "photos.zip",
+            "",
+            "http://",
+            "http:///a",
+            "http://[::1/a",
+        ),
+        *("http://a:b/", "http://a:99999/", "http://a/b c", "http://a/b\r\nHost: c", "http://a/ü"),
+    ],
+)
 def test_other_addresses_are_refused(path, url):
     for addresses in ((url, []), ("http://127.0.0.1:9/a", [url])):
         with pytest.raises(ValueError, match=r"^url: expected an http or https URL, got"):
@@ -286,3 +300,15 @@ def test_other_addresses_are_refused(path, url):
 def test_a_sha256_that_is_none(path, sha256):
     with pytest.raises(ValueError, match=r"^sha256: expected 64 hexadecimal digits or None, got"):
         download("http://127.0.0.1:9/a", path, sha256)
+
+
+def test_a_folder_of_that_name_and_a_damaged_note_are_named(server, path):
+    path.mkdir(parents=True)
+    with pytest.raises(
+        IsADirectoryError, match=r"^path: expected the name of a file, got the folder"
+    ):
+        get(server, path)
+    path.rmdir()
+    path.with_name("photos.zip.sha256").write_bytes(b"\xff not a sum")
+    with pytest.raises(ValueError, match=r"^path: .*photos.zip.sha256 holds no sha256; delete it"):
+        download(f"{server.url}/photos.zip", path, None)

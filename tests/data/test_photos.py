@@ -155,3 +155,33 @@ def test_missing_package_names_the_command(monkeypatch, tmp_path, name, command)
     with pytest.raises(FileNotFoundError) as lacking:
         photo(name)
     assert command in str(lacking.value) and "version 99 has no" in str(lacking.value)
+
+
+# ---- the data set ----
+
+
+@pytest.fixture(scope="module")
+def data_set():
+    return photos.read()
+
+
+def test_the_data_set_leaves_out_photos_whose_terms_are_not_stated(data_set):
+    assert data_set.names == tuple(name for name in photo_names() if name != "crowd")
+    assert photo("crowd").licence.startswith("terms of the photo not stated")
+
+
+def test_the_data_set_has_one_list_of_classes(data_set):
+    names = data_set.class_names
+    assert len(set(names)) == len(names) and names[0] == "background"
+    assert data_set.stuff == tuple(range(min(data_set.stuff), len(names)))  # the last ones
+    for name, sample in zip(data_set.names, data_set, strict=True):
+        alone = photo(name).sample
+        assert (sample.class_names, sample.stuff) == (names, data_set.stuff)
+        assert torch.equal(sample.image, alone.image) and torch.equal(sample.masks, alone.masks)
+        for field in ("labels", "semantic"):
+            pairs = torch.stack([getattr(sample, field), getattr(alone, field)]).flatten(1)
+            for new, old in pairs.unique(dim=1).T.tolist():
+                assert new == old == VOID or names[new] == alone.class_names[old]
+        assert torch.equal(sample.panoptic % 1000, alone.panoptic % 1000)
+        known = sample.panoptic > 0
+        assert torch.equal(sample.panoptic[known] // 1000, sample.semantic[known])

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from course_utils.data.rle import decode_rle
+from course_utils.data.rle import decode_rle, encode_rle
 
 # pycocotools 2.0 still hands its masks to NumPy in the manner of NumPy 1
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -47,6 +47,17 @@ def test_text_of_any_mask_equals_pycocotools(mask):
     assert listed["counts"] == encoded["counts"]
 
 
+@settings(deadline=None, max_examples=50)
+@given(masks)
+def test_encoding_any_mask_equals_pycocotools(mask):
+    theirs = pytest.importorskip("pycocotools.mask")
+    encoded = theirs.encode(np.asfortranarray(mask.astype(np.uint8)))
+    assert encode_rle(torch.from_numpy(mask)) == encoded["counts"].decode()
+    assert torch.equal(
+        decode_rle(encode_rle(torch.from_numpy(mask)), mask.shape), torch.from_numpy(mask)
+    )
+
+
 def test_text_of_a_large_mask_equals_pycocotools():
     theirs = pytest.importorskip("pycocotools.mask")
     generator = np.random.default_rng(0)
@@ -56,6 +67,13 @@ def test_text_of_a_large_mask_equals_pycocotools():
     mask[:, 200:400] = False
     encoded = theirs.encode(np.asfortranarray(mask.astype(np.uint8)))
     assert torch.equal(decode_rle(encoded["counts"], mask.shape), torch.from_numpy(mask))
+    assert encode_rle(torch.from_numpy(mask)) == encoded["counts"].decode()
+
+
+def test_what_is_encoded_is_one_mask(as_student):
+    for wrong, error in ((torch.zeros(2, 3), TypeError), (torch.zeros(1, 2, 3).bool(), ValueError)):
+        with pytest.raises(error, match=r"^mask: expected"):
+            encode_rle(wrong)
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def assert_equal_to_coco(predictions, targets, iou_type="boxes"):
     metrics = detection_metrics(predictions, targets, iou_type=iou_type)
     numbers = torch.tensor(metrics[:12], dtype=torch.float64).nan_to_num(-1)
     assert_close(numbers, torch.from_numpy(expected.stats), rtol=0, atol=1e-9)
-    curves = detection._curves(predictions, targets, iou_type)
+    curves = detection._curves(match_images(predictions, targets, iou_type, *detection.PROTOCOL))
     assert curves.labels == expected.params.catIds
     for ours, theirs in (
         (curves.precision, expected.eval["precision"][..., 2]),
@@ -341,6 +341,25 @@ def test_any_number_of_detections_may_lie_inside_a_crowd():
     found = image([BOX, BOX, FAR, [300, 300, 340, 340]], scores=[0.9, 0.8, 0.7, 0.6])
     assert metrics_of(found, target).ap == 1
     assert metrics_of(found, target | {"iscrowd": torch.tensor([0, 0])}).ap < 0.13
+
+
+def test_a_crowd_is_not_an_object_that_is_missed():
+    """Once the AP was .5 here, because `iscrowd` got lost on the way."""
+    both = image([BOX, [100, 100, 200, 200]], iscrowd=torch.tensor([0, 1]))
+    found = image([FAR, [130, 100, 150, 120], BOX], scores=[0.9, 0.8, 0.7])
+    assert metrics_of(found, both).ap == 1
+    assert metrics_of(image([BOX], scores=[0.7]), both).ap == 1
+    assert metrics_of(image([BOX], scores=[0.7]), image([BOX, [100, 100, 200, 200]])).ap < 0.51
+
+
+@pytest.mark.parametrize("iou_type", ["boxes", "masks"])
+def test_the_area_that_is_given_decides_the_size_not_that_of_the_mask_or_box(iou_type):
+    square = torch.zeros(1, 40, 40, dtype=torch.bool)
+    square[:, 10:30, 10:30] = True
+    found = image([BOX], scores=[0.9], masks=square)
+    target = image([BOX], masks=square, area=torch.tensor([5000.0]))
+    metrics = assert_equal_to_coco([found], [target], iou_type)
+    assert metrics.ap_medium == 1 and math.isnan(metrics.ap_small)
 
 
 def test_an_object_goes_before_a_crowd():

@@ -2,6 +2,8 @@
 
 import torch
 
+from course_utils.data.collate import flatten_targets
+
 
 def random_boxes(count, size=(64, 64), least=2.0):
     """Boxes inside an image, at least so many pixels wide and high; double, so that no rounding decides."""
@@ -35,3 +37,13 @@ def only(targets, *keys):
 def targets_for(name, counts, size=(64, 64)):
     targets = random_targets(counts, size)
     return only(targets, "boxes", "labels", "masks") if name == "mask_rcnn" else targets
+
+
+def losses_of(network, images, targets):
+    """The losses of a network, with the ground truth given image by image."""
+    objects = flatten_targets(
+        [{k: v for k, v in one.items() if k != "semantic"} for one in targets]
+    )
+    if "semantic" not in targets[0]:
+        return network(images, objects)
+    return network(images, objects, semantic=torch.stack([one["semantic"] for one in targets]))

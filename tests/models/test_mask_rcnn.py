@@ -9,16 +9,17 @@ import torchvision
 from torch import nn
 from torch.testing import assert_close
 
+from course_utils.data.collate import flatten_targets
 from course_utils.data.scenes import make_scenes
 from course_utils.fast.roi import roi_pool
 from course_utils.models import backbones, mask_rcnn
 from course_utils.models.fpn import crop_regions
 from course_utils.models.heads.mask import MaskHead
 from course_utils.models.rcnn import FasterRCNN
-from course_utils.models.regions import boxes_to_rois, flatten_targets
+from course_utils.models.regions import boxes_to_rois
 from course_utils.ops.boxes import box_iou
 from course_utils.ops.masks import masks_to_boxes
-from tests.models.detector_inputs import only, random_boxes, random_targets, targets_for
+from tests.models.detector_inputs import losses_of, only, random_boxes, random_targets, targets_for
 
 DETECTION = {"boxes", "labels", "scores", "masks"}
 FIVE = {"objectness", "proposal_box", "class", "box", "mask"}
@@ -44,7 +45,7 @@ def by_heart():
     optimiser = torch.optim.AdamW(network.parameters(), lr=5e-3)
     for step in range(steps):
         optimiser.param_groups[0]["lr"] = 5e-3 * (1 + math.cos(math.pi * step / steps)) / 2
-        loss = sum(network(scenes.images, targets).values())
+        loss = sum(losses_of(network, scenes.images, targets).values())
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -81,7 +82,7 @@ def test_masks_of_one_pixel():
     masks = torch.zeros(2, 64, 64, dtype=torch.bool)
     masks[0, 0, 0] = masks[1, 63, 30] = True
     one = {"boxes": masks_to_boxes(masks), "labels": torch.tensor([1, 4]), "masks": masks}
-    losses = network(torch.rand(1, 3, 64, 64), [one])
+    losses = losses_of(network, torch.rand(1, 3, 64, 64), [one])
     assert all(loss.isfinite() for loss in losses.values()) and losses["mask"] > 0
     sum(losses.values()).backward()
     targets = MaskHead(channels=1, classes=4).targets(
@@ -92,7 +93,7 @@ def test_masks_of_one_pixel():
 
 def test_regions_can_be_pooled_instead():
     network = mask_rcnn.small(5, crop=roi_pool)
-    losses = network(torch.rand(2, 3, 64, 64), targets_for("mask_rcnn", (2, 1)))
+    losses = losses_of(network, torch.rand(2, 3, 64, 64), targets_for("mask_rcnn", (2, 1)))
     assert all(loss.isfinite() for loss in losses.values())
     sum(losses.values()).backward()
     assert network.backbone.stages[0][1][0].weight.grad.abs().sum() > 0
@@ -108,7 +109,7 @@ def test_regions_can_be_pooled_instead():
 
 def test_class_agnostic_network():
     network = mask_rcnn.small(5, class_agnostic=True)
-    losses = network(torch.rand(2, 3, 64, 64), targets_for("mask_rcnn", (2, 1)))
+    losses = losses_of(network, torch.rand(2, 3, 64, 64), targets_for("mask_rcnn", (2, 1)))
     assert set(losses) == FIVE
     assert network.heads["masks"].layers[-1].out_channels == 1
     assert mask_rcnn.small(5).heads["masks"].layers[-1].out_channels == 4
@@ -117,7 +118,9 @@ def test_class_agnostic_network():
 
 def test_mobilenet_as_backbone():
     network = mask_rcnn.small(5, backbone=backbones.mobilenet_v2())
-    losses = network(torch.rand(2, 3, 64, 80), targets_for("mask_rcnn", (2, 1), (64, 80)))
+    losses = losses_of(
+        network, torch.rand(2, 3, 64, 80), targets_for("mask_rcnn", (2, 1), (64, 80))
+    )
     sum(losses.values()).backward()
     assert set(losses) == FIVE and all(loss.isfinite() for loss in losses.values())
     assert network.backbone.stages[0][1][0].weight.grad.abs().sum() > 0
@@ -159,7 +162,7 @@ def test_another_head_only_needs_a_name():
     for image, target in zip(images, targets):
         area = target["masks"].sum((1, 2))[:, None]
         target["colour"] = torch.einsum("chw,nhw->nc", image, target["masks"].float()) / area
-    losses = network(images, targets)
+    losses = losses_of(network, images, targets)
     assert set(losses) == FIVE | {"colour"}
     losses["colour"].backward()
     assert heads["colour"].colour[1].weight.grad.abs().sum() > 0

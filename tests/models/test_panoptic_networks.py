@@ -12,7 +12,7 @@ from course_utils.models import panoptic_fpn, panoptic_unet, unet
 from course_utils.models.panoptic_fpn import SemanticBranch
 from course_utils.models.panoptic_unet import Levels, LevelScores
 from course_utils.training.recipes import load_checkpoint
-from tests.models.detector_inputs import random_targets
+from tests.models.detector_inputs import losses_of, random_targets
 
 SMALL = {"panoptic_fpn": panoptic_fpn.small, "panoptic_unet": panoptic_unet.small}
 
@@ -107,7 +107,7 @@ def test_panoptic_loss_is_cross_entropy_over_all_pixels(name):
     images, targets = torch.rand(2, 3, 64, 64), random_targets([2, 1])
     targets[0]["semantic"][:, 10:] = 255
     network = SMALL[name](9)
-    loss = network(images, targets)["semantic"]
+    loss = losses_of(network, images, targets)["semantic"]
     scores = network.semantic_head(network.detector.features(images), (64, 64))
     labels = torch.stack([target["semantic"] for target in targets])
     if name == "panoptic_fpn":

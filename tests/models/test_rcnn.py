@@ -5,10 +5,11 @@ import torch
 import torchvision
 from torch.testing import assert_close
 
+from course_utils.data.collate import flatten_targets
 from course_utils.models import backbones
 from course_utils.models.heads.box import BoxHead
 from course_utils.models.rcnn import FastRCNN, SlowRCNN
-from course_utils.models.regions import boxes_to_rois, flatten_targets, sample_regions
+from course_utils.models.regions import boxes_to_rois, sample_regions
 from tests.models.detector_inputs import only, random_boxes, random_targets
 
 TWO = {"class", "box"}
@@ -41,12 +42,12 @@ def test_slow_and_fast_rcnn(name):
         only(random_targets([2, 1], (96, 64)), "boxes", "labels"),
     )
     proposals = [random_boxes(count, (96, 64)).float() for count in (9, 5)]
-    losses = network(images, proposals, targets)
+    losses = network(images, proposals, flatten_targets(targets))
     assert set(losses) == TWO and all(loss.isfinite() and loss > 0 for loss in losses.values())
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
-    sum(network(images, proposals, targets).values()).backward()
+    sum(network(images, proposals, flatten_targets(targets)).values()).backward()
     for key, parameter in network.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, key
     found = network.eval()(images, proposals)
@@ -65,7 +66,7 @@ def test_how_often_the_backbone_runs(name, seen):
     network(torch.rand(2, 3, 64, 64), proposals)
     targets = only(random_targets([2, 1]), "boxes", "labels")
     _, labels, _ = sample_regions(boxes_to_rois(proposals), flatten_targets(targets), 2, 64, 0.25)
-    network.train()(torch.rand(2, 3, 64, 64), proposals, targets)
+    network.train()(torch.rand(2, 3, 64, 64), proposals, flatten_targets(targets))
     learnt = len(labels) if seen == 14 else 2
     assert [shape[0] for shape in calls] == [seen, learnt]
     assert calls[0][2:] == ((32, 32) if name != "fast" else (64, 64))

@@ -8,11 +8,11 @@ import torchvision
 from torch.testing import assert_close
 from torchvision.models.detection import roi_heads
 
+from course_utils.data.collate import flatten_targets
 from course_utils.models.heads.box import WEIGHTS, BoxHead
 from course_utils.models.regions import (
     boxes_to_rois,
     first_per_image,
-    flatten_targets,
     match_regions,
     sample_regions,
     split_by_image,

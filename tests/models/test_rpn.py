@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from torchvision.models.detection import _utils
 from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_prediction_layers
 
-from course_utils.models.regions import flatten_targets
+from course_utils.data.collate import flatten_targets
 from course_utils.models.rpn import RPN, RPNOutput
 from course_utils.ops.anchors import pyramid_anchors
 from course_utils.ops.boxes import box_iou

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.colors import to_hex, to_rgb
+from matplotlib.text import Text
 
 from course_utils import show
 from course_utils.show import figures
@@ -130,6 +131,25 @@ def test_label_map_over_a_picture_without_legend(ax):
     )
     assert len(ax.images) == 2 and ax.get_legend() is None
     assert ax.images[1].get_array()[0, 0, 3] == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("text", [r"$\foo$", "a$b$c", "__ignore__"])
+def test_a_text_with_dollar_signs_is_not_taken_for_a_formula(text):
+    """Names come from files: what is not TeX would stop the figure, and what is would be drawn as TeX."""
+    mask, image = torch.ones(1, 4, 4, dtype=torch.bool), torch.zeros(3, 4, 4)
+    semantic = torch.tensor([[0, 1], [1, 255]])
+    drawn = [
+        show.plot_boxes(torch.tensor([[0.0, 0.0, 4.0, 3.0]]), labels=[text]),
+        show.plot_masks(mask, labels=[text]),
+        show.plot_label_map(semantic, ["background", text]),
+        show.plot_image(image, title=text),
+        show.plot_crops(image[None], [text]),
+    ]
+    for fig in map(figures.figure_of, drawn):
+        figures.png_bytes(fig)
+        found = [one for one in fig.findobj(Text) if one.get_text() == text]
+        assert found and not any(one.get_parse_math() for one in found)
+        plt.close(fig)
 
 
 @pytest.mark.parametrize("count", [0, 1, 7])

@@ -1,13 +1,17 @@
 """The course's style: colours that everybody can distinguish, and fonts that can be enlarged."""
 
+import hashlib
+import os
 import subprocess
 import sys
 
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import to_rgb
 
 from course_utils import show
+from course_utils.show import figures
 
 
 def test_importing_the_package_draws_nothing():
@@ -43,6 +47,45 @@ def test_tag_text_is_readable_on_every_color():
     for color in (*show.PALETTE, show.class_color(0)):
         low, high = sorted([luminance(color), luminance(show.text_color(color))])
         assert (high + 0.05) / (low + 0.05) > 4.5, color
+
+
+HOSTILE = """axes.grid: True
+axes.titleweight: bold
+font.weight: bold
+figure.autolayout: True
+lines.marker: x
+text.usetex: True
+xtick.top: True
+"""
+DRAW = """
+import hashlib
+from course_utils import show
+from course_utils.show import figures
+ax = show.plot_losses([4.0, 2.0, 1.0])
+ax.set_title("A title")
+print(hashlib.sha256(figures.png_bytes(ax.figure)).hexdigest())
+"""
+
+
+def test_a_users_matplotlibrc_changes_no_figure(tmp_path):
+    ax = show.plot_losses([4.0, 2.0, 1.0])
+    ax.set_title("A title")
+    expected = hashlib.sha256(figures.png_bytes(ax.figure)).hexdigest()
+    plt.close(ax.figure)
+    (tmp_path / "matplotlibrc").write_text(HOSTILE)
+    done = subprocess.run(
+        [sys.executable, "-c", DRAW],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"MATPLOTLIBRC": str(tmp_path / "matplotlibrc"), "MPLBACKEND": "agg"},
+    )
+    assert done.stdout.strip() == expected, done.stderr
+
+
+def test_the_style_leaves_the_backend_alone():
+    matplotlib.use("svg")
+    show.use_course_style()
+    assert matplotlib.get_backend() == "svg"
 
 
 def test_present_enlarges_and_can_be_undone():

@@ -30,8 +30,6 @@ pytestmark = pytest.mark.long
 FOLDER = ROOT / "build" / "colab"
 ADDRESS = read_address()
 BROUGHT = [
-    "torch==2.10.0",
-    "torchvision==0.25.0",
     "matplotlib==3.10.0",
     "scipy==1.16.3",
     "pillow==11.3.0",
@@ -44,12 +42,12 @@ BROUGHT = [
     "tqdm==4.67.1",
     "setuptools==75.2.0",
 ]
-COLAB = {
-    "3.12": [*BROUGHT, "numpy==2.0.2", "pandas==2.2.2"],
-    "3.13": [*BROUGHT, "numpy==2.2.6", "pandas==2.2.3"],
+COLAB = {  # the environment before, and today's
+    "3.12": [*BROUGHT, "torch==2.10.0", "torchvision==0.25.0", "numpy==2.0.2", "pandas==2.2.2"],
+    "3.13": [*BROUGHT, "torch==2.11.0", "torchvision==0.26.0", "numpy==2.1.3", "pandas==2.2.3"],
 }
 INSTALLED = "Installed. No GPU: training takes a minute."
-STOPPED = "Set-up stopped. Run this cell again when this is mended: "
+STOPPED = "Set-up stopped. Run this cell again when this is fixed: "
 CHEAP = ("00_", "05_")
 CASES = [("3.13", path.name) for path in find()] + [("3.12", path.name) for path in find(CHEAP)]
 
@@ -116,12 +114,12 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     folder = tmp_path_factory.mktemp("server")
-    archive = folder / "course" / "archive" / "refs" / "heads" / "main.zip"
+    archive = folder / "course" / "archive" / f"{ADDRESS.release}.zip"
     archive.parent.mkdir(parents=True)
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
         for name in filter(None, listed.stdout.split("\0")):
             if (ROOT / name).is_file():
-                file.write(ROOT / name, f"detection-segmentation-main/{name}")
+                file.write(ROOT / name, f"detection-segmentation/{name}")
     handler = functools.partial(Archive, directory=folder)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -216,7 +214,7 @@ def stopped(venv: Path, address: str, *before: str, **variables: str) -> str:
         before: a command that starts Python.
         variables: of the process, besides those that all need.
     """
-    cell = setup_source(ADDRESS).replace(ADDRESS.repository, address)
+    cell = setup_source(ADDRESS._replace(repository=address))
     done = subprocess.run(
         [*before, python_in(venv), "-c", f"cell = {cell!r}\n{SHOW}"],
         capture_output=True,
@@ -250,7 +248,8 @@ def test_no_way_to_the_package_index(bare: Path, repository: str) -> None:
 
 def test_a_repository_that_moved_or_is_private(bare: Path, repository: str) -> None:
     said = stopped(bare, f"{repository}/moved")
-    assert said == f"there is no public course at {repository}/moved; ask for its address."
+    archive = f"{repository}/moved/archive/{ADDRESS.release}.zip"
+    assert said == f"there is no public course at {archive}; ask for its address."
 
 
 def test_an_old_python(tmp_path: Path, repository: str) -> None:
@@ -288,9 +287,11 @@ def test_jupyter_shows_the_sentence_and_no_traceback(
     colab: Path, repository: str, use_kernel, tmp_path: Path
 ) -> None:
     use_kernel(colab)
-    cell = setup_source(ADDRESS).replace(ADDRESS.repository, f"{repository}/moved")
+    moved = ADDRESS._replace(repository=f"{repository}/moved")
+    cell = setup_source(moved)
     execution = execute(new_notebook(cells=[new_code_cell(cell)]), tmp_path)
     (output,) = execution.notebook.cells[0].outputs
+    archive = f"{moved.repository}/archive/{moved.release}.zip"
     assert output.traceback == [
-        f"{STOPPED}there is no public course at {repository}/moved; ask for its address."
+        f"{STOPPED}there is no public course at {archive}; ask for its address."
     ]

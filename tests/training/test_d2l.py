@@ -53,11 +53,11 @@ def test_both_loops_learn_the_same_folder(folder, capsys, as_student):
     plt.close("all")
     their_loss = float(re.search(r"loss (\d\.\d+), train acc", capsys.readouterr().out)[1])
 
-    task = semantic_task(str(folder), batch_size=BATCH, size=SIZE, seed=0, device="cpu")
+    task = semantic_task(str(folder), batch_size=BATCH, size=SIZE, seed=0)
     ours = train(
         build(), task.batches, pixel_loss, steps=5 * EPOCHS, learning_rate=1e-2, device="cpu"
     ).losses
     first = ours[0]
-    assert first > 2  # about log(21): nothing learnt yet
+    assert first > 1.5  # log(21) at the pixels that are not padding: nothing learnt yet
     assert sum(ours[-5:]) / 5 < first / 2
     assert their_loss < first / 2

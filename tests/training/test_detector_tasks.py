@@ -7,15 +7,16 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from course_utils.data.scenes import CLASS_NAMES, STUFF, THINGS, Scenes, make_scenes
+from course_utils.data.scenes import CLASS_NAMES, STUFF, THINGS, make_scenes
 from course_utils.models import panoptic_fpn
 from course_utils.ops.masks import masks_to_boxes
-from course_utils.training import instances
+from course_utils.training import batches, instances
 from course_utils.training.instances import (
     detector_task,
+    instance_metrics,
+    losses,
     panoptic_task,
     predict_panoptic,
-    scene_metrics,
     weighted_loss,
 )
 from course_utils.training.recipes import (
@@ -35,20 +36,22 @@ DETECTOR_METRICS = {"box_ap", "box_ap50", "mask_ap", "mask_ap50"}
 @pytest.fixture
 def few(monkeypatch):
     """A small stock of scenes, and few to judge by."""
-    monkeypatch.setattr(instances, "HELD_OUT", 50)
+    monkeypatch.setattr(batches, "HELD_OUT", 50)
     monkeypatch.setattr(instances, "SCENES", 128)
 
 
 def make_task(name="panoptic", size=32):
-    return TASKS[name]("scenes", batch_size=6, size=size, seed=0, device="cpu")
+    return TASKS[name]("scenes", batch_size=6, size=size, seed=0)
 
 
 def same(one, other):
     """Whether two batches are equal to the last bit."""
-    (images, targets), (others, their) = one, other
-    return torch.equal(images, others) and all(
-        mine.keys() == its.keys() and all(torch.equal(mine[key], its[key]) for key in mine)
-        for mine, its in zip(targets, their, strict=True)
+    return (
+        torch.equal(one.images, other.images)
+        and torch.equal(one.sizes, other.sizes)
+        and one.objects.keys() == other.objects.keys()
+        and all(torch.equal(rows, other.objects[key]) for key, rows in one.objects.items())
+        and (one.semantic is other.semantic or torch.equal(one.semantic, other.semantic))
     )
 
 
@@ -58,42 +61,46 @@ def same(one, other):
 @pytest.mark.parametrize("name", TASKS)
 @pytest.mark.parametrize(("step", "numbers"), [(0, range(6)), (20, range(120, 126))])
 def test_targets_are_the_scenes_own(few, name, step, numbers):
-    images, targets = make_task(name).batches(step)
+    batch = make_task(name).batches(step)
     scenes = make_scenes(numbers, size=(32, 32))
-    assert images.dtype == torch.float32 and (images - scenes.images).abs().max() < 0.501 / 255
-    assert len(targets) == 6
-    for k, target in enumerate(targets):
-        sample = scenes.sample(k)
-        keys = {"boxes", "labels", "masks"} | ({"semantic"} if name == "panoptic" else set())
-        assert set(target) == keys
-        for key in keys:
-            assert target[key].dtype == getattr(sample, key).dtype
-            assert torch.equal(target[key], getattr(sample, key)), key
+    assert batch.images.dtype == torch.float32
+    assert (batch.images - scenes.images).abs().max() < 0.501 / 255
+    assert batch.objects.keys() == {"image", "boxes", "labels", "iscrowd", "masks"}
+    assert not batch.objects["iscrowd"].any()
+    for k in range(6):
+        sample, mine = scenes.sample(k), batch.objects["image"] == k
+        for key in ("boxes", "labels", "masks"):
+            assert batch.objects[key].dtype == getattr(sample, key).dtype
+            assert torch.equal(batch.objects[key][mine], getattr(sample, key)), key
+    if name == "panoptic":
+        assert torch.equal(batch.semantic, scenes.semantic)
+    else:
+        assert batch.semantic is None
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_second_round_is_mirrored(few, name):
     """126, 127, and 0 to 3 mirrored; the boxes move with the masks."""
-    images, targets = make_task(name, size=48).batches(21)
-    scenes = make_scenes([126, 127, 0, 1, 2, 3], size=(48, 48))
-    assert (images[:2] - scenes.images[:2]).abs().max() < 0.501 / 255
-    assert (images[2:] - scenes.images[2:].flip(-1)).abs().max() < 0.501 / 255
-    for k, target in enumerate(targets):
-        sample = scenes.sample(k)
+    batch = make_task(name, size=64).batches(21)
+    scenes = make_scenes([126, 127, 0, 1, 2, 3], size=(64, 64))
+    assert (batch.images[:2] - scenes.images[:2]).abs().max() < 0.501 / 255
+    assert (batch.images[2:] - scenes.images[2:].flip(-1)).abs().max() < 0.501 / 255
+    for k in range(6):
+        sample, mine = scenes.sample(k), batch.objects["image"] == k
         masks, semantic = (
             part if k < 2 else part.flip(-1) for part in (sample.masks, sample.semantic)
         )
-        assert torch.equal(target["masks"], masks)
-        assert torch.equal(target["labels"], sample.labels)
-        assert torch.equal(target["boxes"], masks_to_boxes(masks))
+        assert torch.equal(batch.objects["masks"][mine], masks)
+        assert torch.equal(batch.objects["labels"][mine], sample.labels)
+        assert torch.equal(batch.objects["boxes"][mine], masks_to_boxes(masks))
         if name == "panoptic":
-            assert torch.equal(target["semantic"], semantic)
-    assert sum(len(target["labels"]) for target in targets[2:]) > 0
+            assert torch.equal(batch.semantic[k], semantic)
+    assert (batch.objects["image"] >= 2).any()
 
 
 def test_third_round_is_the_first_again(few):
-    batches = TASKS["panoptic"]("scenes", batch_size=64, size=32, seed=0, device="cpu").batches
-    assert same(batches(4), batches(0)) and not same(batches(2), batches(0))
+    step = TASKS["panoptic"]("scenes", batch_size=64, size=32, seed=0).batches
+    assert same(step(4), step(0)) and not same(step(2), step(0))
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -106,24 +113,18 @@ def test_a_batch_does_not_depend_on_those_before(few, name):
 
 
 def test_a_batch_is_not_changed_by_what_is_done_to_the_last_one(few):
-    batches = make_task().batches
-    images, targets = batches(2)
-    images.zero_()
-    for target in targets:
-        for tensor in target.values():
-            tensor.zero_()
-    assert same(batches(2), make_task().batches(2))
+    task = make_task()
+    batch = task.batches(2)
+    for tensor in (batch.images, batch.semantic, *batch.objects.values()):
+        tensor.zero_()
+    assert same(task.batches(2), make_task().batches(2))
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_a_task_knows_its_classes_and_reads_scenes_only(name):
+def test_a_task_knows_its_classes(name):
     names = make_task(name).class_names
     assert names == (CLASS_NAMES if name == "panoptic" else CLASS_NAMES[:5])
-    with pytest.raises(
-        ValueError,
-        match=r'^data: expected "scenes", the only training set with masks .* got \'x\'$',
-    ):
-        TASKS[name]("x", batch_size=2, size=32, seed=0, device="cpu")
+    assert make_task(name).build == ({"things": 4} if name == "panoptic" else {})
 
 
 # --- loss
@@ -131,17 +132,30 @@ def test_a_task_knows_its_classes_and_reads_scenes_only(name):
 
 def test_weighted_loss_counts_boxes_and_masks_more():
     names = ("objectness", "proposal_box", "class", "box", "mask", "semantic")
-    batch = torch.zeros(1, 3, 2, 2), [{"labels": torch.tensor([1])}]
+    batch = make_task("detector").batches(0)
 
     class Losses(torch.nn.Module):
-        def forward(self, images, targets):
-            assert images is batch[0] and targets is batch[1]
+        def forward(self, images, objects, sizes):
+            assert images is batch.images and sizes is batch.sizes
             return {name: torch.tensor(10.0**k) for k, name in enumerate(names)}
 
     weights = {"proposal_box": 3.0, "box": 2.0, "mask": 2.0}
     assert weighted_loss(Losses(), batch, weights) == 1 + 30 + 100 + 2e3 + 2e4 + 1e5
     assert MASK_RCNN.total_loss(Losses(), batch) == 1 + 30 + 100 + 2e3 + 2e4 + 1e5
     assert replace(MASK_RCNN, loss_weights={"mask": 0.5}).total_loss(Losses(), batch) == 106111
+
+
+def test_crowds_are_no_objects_to_learn_from():
+    batch = make_task("detector").batches(0)
+    batch.objects["iscrowd"][1::2] = True
+    network = MASK_RCNN.build(5)
+    torch.manual_seed(0)
+    found = losses(network, batch)
+    single = {key: rows[::2] for key, rows in batch.objects.items()}
+    torch.manual_seed(0)
+    assert found == network(batch.images, single, batch.sizes)
+    torch.manual_seed(0)
+    assert found != network(batch.images, batch.objects, batch.sizes)
 
 
 # --- metrics
@@ -161,33 +175,30 @@ def some_scenes():
     scenes = make_scenes(numbers, seed=1, size=(64, 64))
     assert set(scenes.labels.flatten().tolist()) == {0, *THINGS}
     assert len(numbers) == 24
-    return [cut(scenes, slice(0, 10)), cut(scenes, slice(10, 24))]
-
-
-def cut(scenes, rows):
-    return Scenes(*(part[rows] for part in scenes))
+    return [scenes.sample(k) for k in range(24)]
 
 
 class Oracle(torch.nn.Module):
-    """Predicts the ground truth of each batch, or a change of it."""
+    """Predicts the ground truth of each sample in turn, or a change of it."""
 
     semantic_classes = tuple(range(9))
     channel = torch.arange(256)
 
-    def __init__(self, parts, change=dict, with_stuff=True):
+    def __init__(self, samples, change=dict, with_stuff=True):
         super().__init__()
-        self.predictions = [
-            [change(truth(part, k, with_stuff)) for k in range(len(part.images))] for part in parts
-        ]
-        self.images = [part.images for part in parts]
+        self.nothing = torch.nn.Parameter(torch.zeros(0))
+        self.predictions = [change(truth(sample, with_stuff)) for sample in samples]
+        self.images = [sample.image for sample in samples]
 
     def forward(self, images):
-        number = next(n for n, known in enumerate(self.images) if known is images)
-        return self.predictions[number]
+        numbers = [
+            next(k for k, known in enumerate(self.images) if torch.equal(known, image))
+            for image in images
+        ]
+        return [self.predictions[k] for k in numbers]
 
 
-def truth(scenes, number, with_stuff):
-    sample = scenes.sample(number)
+def truth(sample, with_stuff=True):
     found = {key: getattr(sample, key) for key in ("boxes", "labels", "masks")}
     found["scores"] = torch.linspace(1, 0.6, 5)[: len(sample.labels)]
     return found | {"semantic": sample.semantic} if with_stuff else found
@@ -198,20 +209,20 @@ def nothing(found):
 
 
 def test_the_truth_scores_one(some_scenes):
-    metrics = scene_metrics(Oracle(some_scenes), iter(some_scenes))
+    metrics = instance_metrics(Oracle(some_scenes), some_scenes, size=64)
     assert set(metrics) == DETECTOR_METRICS | {"pq", "sq", "rq", "mean_iou"}
     assert metrics == pytest.approx(dict.fromkeys(metrics, 1.0))
     assert all(type(value) is float for value in metrics.values())
 
 
 def test_a_detector_has_no_panoptic_metrics(some_scenes):
-    metrics = scene_metrics(Oracle(some_scenes, with_stuff=False), iter(some_scenes))
+    metrics = instance_metrics(Oracle(some_scenes, with_stuff=False), some_scenes, size=64)
     assert metrics == pytest.approx(dict.fromkeys(DETECTOR_METRICS, 1.0))
 
 
 def test_without_objects_stuff_alone_counts(some_scenes):
-    metrics = scene_metrics(Oracle(some_scenes, nothing), iter(some_scenes))
-    seen = torch.cat([part.semantic for part in some_scenes]).unique()
+    metrics = instance_metrics(Oracle(some_scenes, nothing), some_scenes, size=64)
+    seen = torch.stack([sample.semantic for sample in some_scenes]).unique()
     stuff = sum(label in STUFF for label in seen.tolist())
     assert len(seen) == len(THINGS) + stuff
     expected = dict.fromkeys(DETECTOR_METRICS, 0.0) | {"mean_iou": 1.0}
@@ -226,7 +237,7 @@ def test_boxes_and_masks_are_evaluated_apart(some_scenes):
         masks[:, 1::2] = False  # a quarter of the pixels is left
         return found | {"masks": masks}
 
-    metrics = scene_metrics(Oracle(some_scenes, half), iter(some_scenes))
+    metrics = instance_metrics(Oracle(some_scenes, half), some_scenes, size=64)
     assert metrics["box_ap"] == pytest.approx(1) and metrics["mask_ap50"] < 0.1
 
 
@@ -234,7 +245,7 @@ def test_objects_of_another_class_are_no_hits(some_scenes):
     def another(found):
         return found | {"labels": found["labels"] % 4 + 1}
 
-    metrics = scene_metrics(Oracle(some_scenes, another), iter(some_scenes))
+    metrics = instance_metrics(Oracle(some_scenes, another), some_scenes, size=64)
     assert metrics["box_ap50"] < 0.1 and metrics["pq"] < 0.7 and metrics["mean_iou"] == 1
 
 
@@ -245,11 +256,11 @@ def test_mean_iou_is_that_of_all_batches_together(some_scenes):
     def dry(found):
         return found | {"semantic": found["semantic"].masked_fill(found["semantic"] == water, sky)}
 
-    labels = torch.cat([part.semantic for part in some_scenes])
+    labels = torch.stack([sample.semantic for sample in some_scenes])
     seen = labels.unique().tolist()
     part = float((labels == sky).sum() / ((labels == sky) | (labels == water)).sum())
     assert water in seen
-    metrics = scene_metrics(Oracle(some_scenes, dry), iter(some_scenes))
+    metrics = instance_metrics(Oracle(some_scenes, dry), some_scenes, size=64)
     assert metrics["mean_iou"] == pytest.approx((len(seen) - 2 + part) / len(seen))
 
 
@@ -258,30 +269,28 @@ def test_mean_iou_is_over_the_classes_of_the_semantic_head(some_scenes):
     network = panoptic_fpn.small(9)
     oracle = Oracle(some_scenes, lambda found: found | {"semantic": found["semantic"] % 9})
     oracle.semantic_classes, oracle.channel = network.semantic_classes, network.channel
-    assert scene_metrics(oracle, some_scenes)["mean_iou"] == 1
+    assert instance_metrics(oracle, some_scenes, size=64)["mean_iou"] == 1
 
     def other(found):
         labels = found["semantic"]
         return found | {"semantic": torch.where(labels < 5, 0, labels)}
 
     oracle.predictions = Oracle(some_scenes, other).predictions
-    assert scene_metrics(oracle, some_scenes)["mean_iou"] == 1
+    assert instance_metrics(oracle, some_scenes, size=64)["mean_iou"] == 1
 
 
 def test_evaluation_leaves_predictions_as_they_are(some_scenes):
     oracle = Oracle(some_scenes)
-    before = [[dict(one) for one in part] for part in oracle.predictions]
-    scene_metrics(oracle, some_scenes)
-    for part, others in zip(oracle.predictions, before):
-        for one, other in zip(part, others):
-            assert one.keys() == other.keys()
-            assert all(torch.equal(one[key], other[key]) for key in one)
+    before = [dict(one) for one in oracle.predictions]
+    instance_metrics(oracle, some_scenes, size=64)
+    for one, other in zip(oracle.predictions, before):
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[key], other[key]) for key in one)
 
 
 @pytest.mark.parametrize("number", range(4))
 def test_predict_panoptic_of_the_truth_is_the_scenes_map(some_scenes, number):
-    panoptic = some_scenes[0].panoptic[number]
-    found = truth(some_scenes[0], number, True)
+    panoptic, found = some_scenes[number].panoptic, truth(some_scenes[number])
     assert torch.equal(predict_panoptic(found), panoptic)
     bare = predict_panoptic(nothing(found))
     assert torch.equal(bare, torch.where(panoptic % 1000 == 0, panoptic, 0))
@@ -305,6 +314,11 @@ def test_evaluation_is_on_held_out_scenes(few):
     shown = []
 
     class Model(torch.nn.Module):
+        nothing = torch.nn.Parameter(torch.zeros(0))
+
+        def parameters(self, recurse=True):
+            yield self.nothing
+
         def forward(self, images):
             shown.append(images)
             empty = torch.zeros(0, *images.shape[2:], dtype=torch.bool)

@@ -34,7 +34,7 @@ def test_equal_weights_are_the_ordinary_loss():
 
 
 def test_a_few_steps_lower_the_loss():
-    task = nuclei_task("nuclei", batch_size=2, size=64, seed=0, device="cpu")
+    task = nuclei_task("nuclei", batch_size=2, size=64, seed=0)
     assert task.class_names == CLASS_NAMES
     seed_everything(0)
     model = nuclei_unet(2)
@@ -55,4 +55,4 @@ def test_a_few_steps_lower_the_loss():
 
 def test_other_data():
     with pytest.raises(ValueError, match="data: expected \"nuclei\", got 'scenes'"):
-        nuclei_task("scenes", batch_size=2, size=64, seed=0, device="cpu")
+        nuclei_task("scenes", batch_size=2, size=64, seed=0)

@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 
 from course_utils.core import VOID, data_path
 from course_utils.data import voc
+from course_utils.data.collate import Batch
 from course_utils.data.scenes import CLASS_NAMES, make_scenes
-from course_utils.training import History, instances, load_weights, semantic
+from course_utils.training import History, batches, instances, load_weights, semantic
 from course_utils.training.__main__ import main
 from course_utils.training.recipes import FCN, RECIPES, UNET, fit, load_checkpoint, settings, ship
 from course_utils.training.semantic import pixel_loss, semantic_metrics, semantic_task
@@ -23,23 +24,28 @@ SMALL = ["--size", "32", "--batch-size", "4", "--device", "cpu"]
 @pytest.fixture
 def few(monkeypatch):
     """A small stock of scenes, and few to judge by."""
+    monkeypatch.setattr(batches, "HELD_OUT", 50)
     for module in (semantic, instances):
-        monkeypatch.setattr(module, "HELD_OUT", 50)
         monkeypatch.setattr(module, "SCENES", 128)
 
 
 def scene_task(batch_size=6):
-    return semantic_task("scenes", batch_size=batch_size, size=32, seed=0, device="cpu")
+    return semantic_task("scenes", batch_size=batch_size, size=32, seed=0)
+
+
+def maps(batch):
+    assert batch.objects is None
+    return batch.images, batch.semantic
 
 
 def test_scenes_come_in_order_and_again_mirrored(few):
-    batches = scene_task().batches
+    of_step = scene_task().batches
     for step, numbers in [(0, range(6)), (20, range(120, 126))]:
-        images, labels = batches(step)
+        images, labels = maps(of_step(step))
         scenes = make_scenes(numbers, size=(32, 32))
         assert torch.equal(labels, scenes.semantic)
         assert (images - scenes.images).abs().max() < 0.501 / 255
-    images, labels = batches(21)  # 126, 127, and 0 to 3 mirrored
+    images, labels = maps(of_step(21))  # 126, 127, and 0 to 3 mirrored
     scenes = make_scenes([126, 127, 0, 1, 2, 3], size=(32, 32))
     assert torch.equal(labels[:2], scenes.semantic[:2])
     assert torch.equal(labels[2:], scenes.semantic[2:].flip(-1))
@@ -50,17 +56,17 @@ def test_a_batch_does_not_depend_on_those_before(few):
     first, second = scene_task().batches, scene_task().batches
     for step in range(22):
         first(step)
-    assert all(torch.equal(a, b) for a, b in zip(first(30), second(30)))
+    assert all(torch.equal(a, b) for a, b in zip(maps(first(30)), maps(second(30))))
 
 
 def test_void_counts_as_zero_and_shares_average_to_the_whole():
     images, labels = torch.rand(4, 3, 8, 8), torch.randint(0, 9, (4, 8, 8))
     labels[0] = VOID
     model = torch.nn.Conv2d(3, 9, 1)
-    whole = pixel_loss(model, (images, labels))
-    shares = [pixel_loss(model, (images[part], labels[part])) for part in ([0, 1], [2, 3])]
-    torch.testing.assert_close(sum(shares) / 2, whole)
-    assert pixel_loss(model, (images[:1], labels[:1])) == 0
+    batch = Batch(images, semantic=labels)
+    shares = [pixel_loss(model, batch.part(rows)) for rows in (slice(0, 2), slice(2, 4))]
+    torch.testing.assert_close(sum(shares) / 2, pixel_loss(model, batch))
+    assert pixel_loss(model, batch.part(slice(0, 1))) == 0
 
 
 class ScoreByColour(torch.nn.Module):
@@ -71,7 +77,7 @@ class ScoreByColour(torch.nn.Module):
 def test_a_class_that_never_occurs_is_not_averaged():
     labels = torch.tensor([[[1, 1, 1, 2, 2, 2]]])
     images = torch.tensor([0.0, 1.0, 0.0, 2.0, 2.0, 2.0]).expand(1, 3, 1, 6)
-    metrics = semantic_metrics(ScoreByColour(), [(images, labels)], 9)
+    metrics = semantic_metrics(ScoreByColour(), [Batch(images, semantic=labels)], 9)
     assert {name: round(value, 3) for name, value in metrics.items()} == {
         "mean_iou": 0.75,  # the third and the fourth pixel are contour
         "mean_iou_with_contours": 0.667,
@@ -115,37 +121,14 @@ def write_coco(folder, scenes, split):
 
 
 def test_photos_come_once_a_round_cropped_by_the_step_alone(folder):
-    task, again = (
-        semantic_task(str(folder), batch_size=4, size=24, seed=5, device="cpu") for _ in range(2)
-    )
-    images, labels = task.batches(7)
-    assert images.shape == (4, 3, 24, 24) and labels.shape == (4, 24, 24)
+    task, again = (semantic_task(str(folder), batch_size=4, size=32, seed=5) for _ in range(2))
+    images, labels = maps(task.batches(7))
+    assert images.shape == (4, 3, 32, 32) and labels.shape == (4, 32, 32)
     task.batches(0)
-    assert all(torch.equal(a, b) for a, b in zip(task.batches(7), again.batches(7)))
-    other = semantic_task(str(folder), batch_size=4, size=24, seed=6, device="cpu")
-    assert not torch.equal(other.batches(7)[0], images)
+    assert all(torch.equal(a, b) for a, b in zip(maps(task.batches(7)), maps(again.batches(7))))
+    other = semantic_task(str(folder), batch_size=4, size=32, seed=6)
+    assert not torch.equal(other.batches(7).images, images)
     assert len(labels.unique()) > 1 and set(labels.unique().tolist()) <= {*range(21), VOID}
-
-
-def test_each_epoch_has_its_own_order_of_photos():
-    pictures = [(torch.full((3, 8, 8), float(k)), torch.full((8, 8), k)) for k in range(10)]
-    batches = semantic._photo_batches(pictures, 5, 4, seed=0)
-    rounds = [torch.cat([batches(step)[1][:, 0, 0] for step in (2 * r, 2 * r + 1)]) for r in (0, 1)]
-    assert [sorted(numbers.tolist()) for numbers in rounds] == [list(range(10))] * 2
-    assert not torch.equal(*rounds)
-    assert all(
-        torch.equal(batches(step)[0][:, 0, 0, 0].round().long(), batches(step)[1][:, 0, 0])
-        for step in (0, 3)
-    )
-
-
-def test_crops_lie_inside_and_keep_image_and_labels_together():
-    labels = torch.arange(20)[:, None] + torch.arange(30)
-    image = labels.expand(3, -1, -1).float()
-    for k in range(20):
-        picture, crop = semantic._random_crop(image, labels, 20, semantic.random.Random(k))
-        assert picture.shape == (3, 20, 20) and crop.shape == (20, 20)
-        assert (picture[0] - crop).abs().max() <= 1
 
 
 def test_a_folder_trains_from_the_command_line(folder, tmp_path, capsys):
@@ -163,7 +146,7 @@ def test_every_segmentation_recipe_learns(few, name):
     assert metrics.get("mean_iou", metrics.get("foreground_iou")) > 0.15
 
 
-@pytest.mark.parametrize("name", ["mask_rcnn", "panoptic_fpn", "panoptic_unet"])
+@pytest.mark.parametrize("name", ["faster_rcnn", "mask_rcnn", "panoptic_fpn", "panoptic_unet"])
 def test_every_detector_recipe_learns(few, name):
     _, history, _ = fit(replace(RECIPES[name], steps=80, size=64), device="cpu")
     assert sum(history.losses[-5:]) / 5 < 0.75 * history.losses[0]
@@ -234,7 +217,10 @@ def test_resume_refuses_another_recipe(few, tmp_path, capsys):
         (["fcn", "--seed", "-1"], "seed: expected 0 <= seed"),
         (["fcn", "--device", "abacus"], "this machine has no device 'abacus'"),
         (["fcn", "--data", "nowhere"], 'data: expected "scenes" or a folder, but there is no'),
-        (["fcn", "--data", "."], "data: . has neither JPEGImages, as VOC does, nor annotations"),
+        (
+            ["fcn", "--data", "."],
+            "data: expected . to hold images/ and annotations.json, or annotations/instances",
+        ),
         (["fcn", "--size", "4"], "size: expected a height and width of at least 16 pixels"),
     ],
 )
@@ -274,8 +260,8 @@ def test_load_checkpoint(few, tmp_path, monkeypatch, as_student):
     loaded = load_checkpoint("unet")
     assert not loaded.training and scene_task().evaluate(loaded) == metrics
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), model.parameters()))
-    names = "fcn, unet, nuclei, mask_rcnn, panoptic_fpn, panoptic_unet"
-    with pytest.raises(ValueError, match=f"^name: expected one of {names}, got 'vgg'$"):
+    names = "fcn, unet, nuclei, faster_rcnn, mask_rcnn, panoptic_fpn, panoptic_unet"
+    with pytest.raises(ValueError, match=f"^name: expected one of {names}, or a file .* 'vgg'$"):
         load_checkpoint("vgg")
     with pytest.raises(FileNotFoundError, match=r"fcn\.json"):
         load_checkpoint("fcn")
@@ -297,7 +283,7 @@ def test_the_shipped_weights_are_as_good_as_their_cards_say(name, at_least):
     recipe = RECIPES[name]
     assert card["recipe"] == settings(recipe)
     task = recipe.task(
-        recipe.data, batch_size=recipe.batch_size, size=recipe.size, seed=recipe.seed, device="cpu"
+        recipe.data, batch_size=recipe.batch_size, size=recipe.size, seed=recipe.seed
     )
     found = task.evaluate(load_checkpoint(name))
     assert all(found[metric] >= least for metric, least in at_least.items())

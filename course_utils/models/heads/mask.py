@@ -72,11 +72,14 @@ class MaskHead(nn.Module):
             matches: the object of each region.
 
         Returns:
-            The fraction of each bin that the mask covers; `crop_masks`, for all regions at once.
+            The fraction of each bin that the mask covers, as `crop_masks` gives it; -1 for an object that has
+            a box but no mask, as some in COCO's files.
         """
         rois = torch.cat([matches[:, None].to(boxes), boxes], dim=1)
-        masks = ground_truth["masks"][:, None].to(boxes)
-        return roi_align(masks, rois, 2 * self.crop_size, aligned=True)[:, 0]
+        masks = ground_truth["masks"]
+        targets = roi_align(masks[:, None].to(boxes), rois, 2 * self.crop_size, aligned=True)[:, 0]
+        known = masks.flatten(1).any(dim=1)[matches]
+        return torch.where(known[:, None, None], targets, -1)
 
     def loss(
         self, logits: Float[Tensor, "p classes m m"], labels: Int64[Tensor, " p"], targets: Tensor
@@ -91,8 +94,10 @@ class MaskHead(nn.Module):
         Returns:
             "mask".
         """
-        mask = self.of_class(logits, labels)
-        loss = F.binary_cross_entropy_with_logits(mask, targets.to(mask), reduction="sum")
+        mask, known = self.of_class(logits, labels), targets >= 0
+        loss = F.binary_cross_entropy_with_logits(
+            mask, targets.to(mask).relu(), known.to(mask), reduction="sum"
+        )
         return {"mask": loss / max(targets.numel(), 1)}
 
     def of_class(

@@ -7,9 +7,9 @@ import torchvision
 from torch.testing import assert_close
 from torchvision.models.detection import roi_heads
 
+from course_utils.data.collate import flatten_targets
 from course_utils.models import panoptic_unet
 from course_utils.models.heads.mask import MaskHead
-from course_utils.models.regions import flatten_targets
 from course_utils.ops.masks import crop_masks, masks_to_boxes, paste_masks
 from tests.models.detector_inputs import only, random_boxes, random_targets
 
@@ -118,3 +118,18 @@ def test_a_mask_heads_skip_sees_the_finer_level():
     near = torch.zeros(28, 28, dtype=torch.bool)
     near[19:22, 8:11] = True
     assert moved[20, 9] and not moved[~near].any()
+
+
+def test_an_object_without_an_outline_teaches_no_mask():
+    head, target = MaskHead(channels=1, classes=4, crop_size=4), random_targets([3], least=20)[0]
+    matches, labels = torch.arange(3), target["labels"]
+    logits = torch.randn(3, 4, 8, 8, requires_grad=True)
+    target["masks"][1] = False
+    targets = head.targets(target["boxes"], flatten_targets([target]), matches)
+    assert (targets[1] == -1).all() and (targets[[0, 2]] >= 0).all()
+    loss = head.loss(logits, labels, targets)["mask"]
+    loss.backward()
+    assert (logits.grad[1] == 0).all() and (logits.grad[0] != 0).any()
+    both = [0, 2]
+    expected = head.loss(logits[both], labels[both], targets[both])["mask"]
+    assert_close(loss * 3, expected * 2)

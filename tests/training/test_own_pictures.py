@@ -1,0 +1,93 @@
+"""README's "Your own pictures": the commands and the lines, as they stand there."""
+
+import json
+import re
+import shlex
+
+import pytest
+import torch
+from matplotlib import pyplot as plt
+
+from course_utils.core.paths import data_path
+from course_utils.data import coco, export
+from course_utils.metrics import _detection_files
+from course_utils.metrics.detection import detection_metrics
+from course_utils.training import __main__ as training
+from course_utils.training import detect
+from course_utils.training.checkpoints import read_card
+from course_utils.training.instances import predict
+from course_utils.training.recipes import load_checkpoint
+
+MODULES = {
+    "course_utils.data.export": export,
+    "course_utils.training": training,
+    "course_utils.training.detect": detect,
+    "course_utils.metrics.detection": _detection_files,
+}
+README = (data_path().parent / "README.md").read_text(encoding="utf-8")
+SECTION = README.split("### Your own pictures")[1].split("\n## ")[0]
+COMMANDS = re.findall(r"\.venv/bin/python -m (\S+) (.*)", SECTION)
+
+
+def run(module, arguments, steps):
+    arguments = re.sub(r"--steps \d+", f"--steps {steps}", arguments)
+    MODULES[module].main(shlex.split(arguments))
+
+
+@pytest.fixture
+def pictures(tmp_path, monkeypatch):
+    """A folder of its own with the course's photographs, and the commands of the README but for the first."""
+    monkeypatch.chdir(tmp_path)
+    labelme, exported, *others = COMMANDS
+    assert exported[0] == "course_utils.data.export"
+    run(*exported, 0)
+    return [labelme, *others]
+
+
+def test_the_commands_and_the_lines_of_the_readme(pictures, capsys, tmp_path):
+    for command in pictures:
+        run(*command, steps=3)
+    out = capsys.readouterr().out
+    assert re.search(r"start: \d+ of \d+ tensors come from mask_rcnn; new are box_head.deltas", out)
+    assert "average precision at the IoU threshold 0.50" in out
+    names = {}
+    exec(SECTION.split("```python\n")[1].split("```")[0], names)
+    assert names["found"]["masks"].shape[1:] == names["image"].shape[1:]
+    plt.close("all")
+
+
+def test_ap_of_the_files_is_that_of_the_tensors_and_of_pycocotools(pictures, capsys):
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    for command in pictures[1:3]:
+        run(*command, steps=30)
+    photos = coco.read("pictures", None)
+    model = load_checkpoint("mine/mask_rcnn.safetensors")
+    found = list(predict(model, (sample.image for sample in photos), 96))
+    names = ("boxes", "labels", "masks", "iscrowd", "area")
+    targets = [{name: getattr(sample, name) for name in names} for sample in photos]
+    card = read_card("mine/mask_rcnn.safetensors")
+    for kind, iou_type in (("bbox", "boxes"), ("segm", "masks")):
+        _detection_files.main(
+            ["pictures/annotations.json", "mine/found.json", "--type", kind, "--json"]
+        )
+        twelve = json.loads(capsys.readouterr().out.splitlines()[-1])
+        truth = COCO("pictures/annotations.json")
+        theirs = COCOeval(truth, truth.loadRes("mine/found.json"), kind)
+        theirs.evaluate(), theirs.accumulate(), theirs.summarize()
+        capsys.readouterr()
+        assert twelve == pytest.approx(list(theirs.stats), abs=1e-9)
+        ours = detection_metrics(found, targets, iou_type=iou_type)
+        ours = [-1 if value != value else value for value in ours[:12]]
+        assert twelve == pytest.approx(ours, abs=1e-9)
+        name = {"bbox": "box_ap", "segm": "mask_ap"}[kind]
+        assert card["metrics"][name] == pytest.approx(twelve[0], abs=1e-4)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["mask_rcnn", "faster_rcnn", "panoptic_fpn"])
+def test_the_loss_on_the_photographs_falls_by_half(pictures, name):
+    run("course_utils.training", f"{name} --data pictures --steps 200 --out mine", 200)
+    losses = torch.tensor(read_card(f"mine/{name}.safetensors")["losses"])
+    assert losses[-5:].mean() < losses[0] / 2
