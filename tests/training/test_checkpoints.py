@@ -1,5 +1,7 @@
 """Checkpoints: a training that is killed at any moment and resumed ends with exactly the same weights."""
 
+import hashlib
+import json
 import multiprocessing
 import os
 import random
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from torch import nn
 
 from course_utils.training import History, load_weights, save_weights, train
@@ -234,3 +236,34 @@ def test_weights_too_large_for_float16(tmp_path):
     with pytest.raises(ValueError, match=r"^model: 0\.weight does not fit float16 \(largest 1"):
         save_weights(tmp_path / "large.safetensors", model, {})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("card", "sentence"),
+    [
+        ("", "is not a complete card"),
+        ("[]", "is not a complete card"),
+        ('{"sha256": 3, "bytes": 1}', "expected sha256 and bytes"),
+        ("[" * 100_000, "is not a complete card"),
+    ],
+)
+def test_a_damaged_card_is_named(tmp_path, card, sentence):
+    path = tmp_path / "a.safetensors"
+    save_weights(path, nn.Linear(2, 2), {})
+    path.with_suffix(".json").write_text(card)
+    with pytest.raises(ValueError, match=rf"a\.json.*{sentence}|{sentence}.*a\.json"):
+        load_weights(path, nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize(
+    "wrong", [torch.zeros(2, 2, dtype=torch.int8), torch.full((2, 2), torch.nan)]
+)
+def test_weights_are_finite_floating_point_numbers(tmp_path, wrong):
+    path, content = tmp_path / "a.safetensors", save({"weight": wrong, "bias": torch.zeros(2)})
+    path.write_bytes(content)
+    card = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    path.with_suffix(".json").write_text(json.dumps(card))
+    with pytest.raises(
+        ValueError, match=r"^path: expected finite floating-point weights in .*weight"
+    ):
+        load_weights(path, nn.Linear(2, 2))

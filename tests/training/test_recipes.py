@@ -192,6 +192,30 @@ def test_the_command_line_resumes_to_the_same_weights(few, tmp_path, monkeypatch
     assert all(torch.equal(whole[name], pieces[name]) for name in whole)
 
 
+def test_an_interrupted_training_is_not_overwritten(few, tmp_path, capsys):
+    state = tmp_path / "fcn.state.safetensors"
+    fit(replace(FCN, steps=2, size=32), checkpoint=state, device="cpu")
+    before, command = state.read_bytes(), ["fcn", "--steps", "2", *SMALL, "--out", str(tmp_path)]
+    with pytest.raises(SystemExit):
+        main(command)
+    assert "--resume continues it, --fresh replaces it" in capsys.readouterr().err
+    assert state.read_bytes() == before
+    main([*command, "--fresh"])
+    assert (tmp_path / "fcn.safetensors").exists() and not state.exists()
+
+
+def test_a_training_starts_from_the_weights_that_fit(few, tmp_path, capsys):
+    main(["faster_rcnn", "--start", "mask_rcnn", "--steps", "1", *SMALL, "--out", str(tmp_path)])
+    said = capsys.readouterr().out
+    assert "start: 77 of 77 tensors come from mask_rcnn\n" in said
+    card = json.loads((tmp_path / "faster_rcnn.json").read_text())
+    assert "--start mask_rcnn" in card["command"]
+    again = load_checkpoint(tmp_path / "faster_rcnn.safetensors")
+    shipped = dict(load_checkpoint("mask_rcnn").named_parameters())
+    moved = [(tensor - shipped[key]).abs().max() for key, tensor in again.named_parameters()]
+    assert 0 < max(moved) < 0.05  # one step of AdamW
+
+
 def test_resume_refuses_another_recipe(few, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["fcn", "--steps", "4", *SMALL, "--out", str(tmp_path), "--size", "15"])
@@ -222,6 +246,13 @@ def test_resume_refuses_another_recipe(few, tmp_path, capsys):
             "data: expected . to hold images/ and annotations.json, or annotations/instances",
         ),
         (["fcn", "--size", "4"], "size: expected a height and width of at least 16 pixels"),
+        (["fcn", "--size", "100000"], "--batch-size, --size: expected at most 1e+09 pixels"),
+        (["fcn", "--batch-size", "1000000000"], "expected at most 1e+09 pixels in a batch"),
+        (["fcn", "--device", "meta"], "--device: expected a device that computes, got 'meta'"),
+        (["fcn", "--workers", "-1"], "--workers: expected 0 or more, got -1"),
+        (["fcn", "--out", "/dev/null/x"], "--out: expected a folder that can be written"),
+        (["fcn", "--start", "vgg", "--steps", "1"], "name: expected one of fcn, unet"),
+        (["fcn", "--start", "mask_rcnn", "--fresh", "--resume"], "not allowed with argument"),
     ],
 )
 def test_bad_arguments_get_one_sentence(
