@@ -1,4 +1,4 @@
-"""Samples written as a folder in COCO's layout; the function is `coco.write`."""
+"""Samples written as a folder in COCO's layout; the function is `coco.write_samples`."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from course_utils.data.rle import encode_rle
 from course_utils.data.sample import Sample
 
 
-def write(
+def write_samples(
     folder: Path | str,
     samples: Sequence[Sample] | Dataset[Sample],
     names: Sequence[str] | None = None,

@@ -39,7 +39,7 @@ from course_utils.data._coco_files import (
     read_listing,
     whole,
 )
-from course_utils.data._coco_writing import write, write_results
+from course_utils.data._coco_writing import write_results, write_samples
 from course_utils.data.files import check_files
 from course_utils.data.image_files import check_same_size, read_image, read_pixels
 from course_utils.data.pictures import MAX_CLASSES, Pictures, make_sample
@@ -48,7 +48,14 @@ from course_utils.data.sample import Sample
 from course_utils.ops.boxes import box_area
 from course_utils.ops.masks import masks_to_boxes
 
-__all__ = ["read", "read_keypoints", "read_panoptic", "write", "write_panoptic", "write_results"]
+__all__ = [
+    "read",
+    "read_keypoints",
+    "read_panoptic",
+    "write_panoptic",
+    "write_results",
+    "write_samples",
+]
 
 
 def read(folder: Path | str, split: str | None = "train2017") -> Pictures:
@@ -157,13 +164,13 @@ def write_panoptic(
     `python -m panopticapi.evaluation --gt_json_file .../panoptic_val2017.json --pred_json_file ...`.
 
     Args:
-        folder: where to write, as in `write`.
+        folder: where to write, as in `write_samples`.
         images: RGB in 0..1.
         maps: the segment of each pixel, as in `Sample.panoptic`: `1000 * class + k`, and 0 for void. A thing
             with k = 0 is a crowd.
         class_names: the name of each class, background first.
         stuff: the numbers of the stuff classes.
-        split: as in `write`.
+        split: as in `write_samples`.
 
     Source: the format at https://cocodataset.org/#format-data.
 
@@ -180,7 +187,7 @@ def write_panoptic(
         raise ValueError(f"maps: expected {len(images)}, one for each image, got {len(maps)}")
     shared = tuple(class_names), tuple(stuff)
     samples = [Sample(image, *[None] * 4, ids, *shared) for image, ids in zip(images, maps)]
-    write(folder, samples, split=split)
+    write_samples(folder, samples, split=split)
 
 
 def _open_objects(folder: Path, kind: str, split: str | None) -> Pictures:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from course_utils.core import data_path
 from course_utils.data import photos
-from course_utils.data._coco_writing import replacing, write
+from course_utils.data._coco_writing import replacing, write_samples
 
 _CREDITS = "CREDITS.txt"
 _TITLE = "Photographs, exported by course_utils.data.export"
@@ -36,7 +36,7 @@ def export_photos(folder: Path | str) -> tuple[str, ...]:
     _check_target(folder)
     pictures = photos.read()
     with replacing(folder) as temporary:
-        write(temporary, pictures, pictures.names)
+        write_samples(temporary, pictures, pictures.names)
         (temporary / "labelme").mkdir()
         for annotation in sorted(data_path("annotations").glob("*.json")):
             content = json.loads(annotation.read_text(encoding="utf-8"))

@@ -39,7 +39,7 @@ def unwrap(sample: Sample) -> Sample:
     return sample._replace(**fields)
 
 
-def mirror(sample: Sample) -> Sample:
+def flip_sample(sample: Sample) -> Sample:
     """The sample flipped horizontally."""
     return unwrap(v2.RandomHorizontalFlip(p=1)(wrap(sample)))
 

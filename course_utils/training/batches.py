@@ -23,7 +23,7 @@ from course_utils.data.pictures import Pictures
 from course_utils.data.sample import Sample
 from course_utils.data.scene_dataset import SceneDataset
 from course_utils.data.scenes import make_scenes
-from course_utils.data.transforms import augment, mirror
+from course_utils.data.transforms import augment, flip_sample
 
 TRAINING_SEED, HELD_OUT_SEED, HELD_OUT = 0, 1, 400
 
@@ -85,7 +85,7 @@ def _order(count: int, seed: int, epoch: int) -> list[int]:
 
 def view_scene(sample: Sample, epoch: int) -> Sample:
     """A scene, mirrored in every other epoch."""
-    return mirror(sample) if epoch % 2 else sample
+    return flip_sample(sample) if epoch % 2 else sample
 
 
 def view_photo(sample: Sample, epoch: int, size: int) -> Sample:

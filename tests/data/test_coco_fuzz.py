@@ -50,7 +50,7 @@ def original(tmp_path_factory):
     folder, scenes = tmp_path_factory.mktemp("coco"), make_scenes([0, 3], size=SIZE)
     samples = [scenes.sample(k) for k in range(2)]
     crowd = torch.tensor([True] + [False] * (len(samples[0].labels) - 1))
-    coco.write(folder, [samples[0]._replace(iscrowd=crowd), samples[1]])
+    coco.write_samples(folder, [samples[0]._replace(iscrowd=crowd), samples[1]])
     path = folder / "annotations.json"
     content = json.loads(path.read_text())
     content["annotations"][-1]["segmentation"] = [

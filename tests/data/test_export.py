@@ -60,7 +60,7 @@ def only_the_cat(monkeypatch):
 
 @pytest.mark.parametrize("split", [None, "val2017"])
 def test_scenes_come_back(tmp_path, scenes, split):
-    coco.write(tmp_path, scenes, split=split)
+    coco.write_samples(tmp_path, scenes, split=split)
     objects, segments = coco.read(tmp_path, split), coco.read_panoptic(tmp_path, split)
     assert objects.class_names == CLASS_NAMES[:5]  # the things, which are numbered first
     assert (segments.class_names, segments.stuff) == (CLASS_NAMES, STUFF)
@@ -74,8 +74,10 @@ def test_scenes_come_back(tmp_path, scenes, split):
 
 def test_what_was_read_is_written_the_same(tmp_path, scenes):
     """The second time nothing is rounded: every byte is the same."""
-    coco.write(tmp_path / "a", scenes)
-    coco.write(tmp_path / "b", coco.read(tmp_path / "a", None), [f"{k:012d}" for k in range(3)])
+    coco.write_samples(tmp_path / "a", scenes)
+    coco.write_samples(
+        tmp_path / "b", coco.read(tmp_path / "a", None), [f"{k:012d}" for k in range(3)]
+    )
     for name in ("annotations.json", "images/000000000002.png"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
@@ -83,7 +85,7 @@ def test_what_was_read_is_written_the_same(tmp_path, scenes):
 def test_boxes_and_areas_keep_their_decimals(tmp_path, scenes):
     boxes = scenes[0].boxes + torch.rand(scenes[0].boxes.shape, generator=torch.manual_seed(0)) / 3
     area = torch.rand(len(boxes)) * 100
-    coco.write(tmp_path, [scenes[0]._replace(boxes=boxes, area=area)])
+    coco.write_samples(tmp_path, [scenes[0]._replace(boxes=boxes, area=area)])
     sample = coco.read(tmp_path, None)[0]
     assert torch.equal(sample.boxes, boxes) and torch.equal(sample.area, area)
 
@@ -92,7 +94,7 @@ def test_a_crowd_stays_a_crowd(tmp_path, scenes):
     scene = scenes[0]
     crowd = torch.tensor([True] + [False] * (len(scene.labels) - 1))
     panoptic = torch.where(scene.masks[0], 0, scene.panoptic)
-    coco.write(tmp_path, [scene._replace(iscrowd=crowd, panoptic=panoptic)])
+    coco.write_samples(tmp_path, [scene._replace(iscrowd=crowd, panoptic=panoptic)])
     assert torch.equal(coco.read(tmp_path, None)[0].iscrowd, crowd)
     sample = coco.read_panoptic(tmp_path, None)[0]
     assert torch.equal(sample.semantic, scene.semantic)
@@ -104,7 +106,7 @@ def test_samples_with_boxes_only_and_names_with_a_folder(tmp_path, scenes):
     bare = [
         scene._replace(masks=None, semantic=None, panoptic=None, keypoints=None) for scene in scenes
     ]
-    coco.write(tmp_path, bare, ["a", "b/c", "b/d"])
+    coco.write_samples(tmp_path, bare, ["a", "b/c", "b/d"])
     assert not (tmp_path / "panoptic.json").exists() and (tmp_path / "images/b/d.png").is_file()
     for found, scene in zip(coco.read(tmp_path, None), scenes, strict=True):
         assert same(found, scene, "boxes", "labels") and found.masks is found.semantic is None
@@ -135,13 +137,13 @@ def test_samples_with_boxes_only_and_names_with_a_folder(tmp_path, scenes):
 def test_samples_that_cannot_be_written(as_student, tmp_path, scenes, change, message):
     samples, names = change(scenes)
     with pytest.raises(ValueError, match=re.escape(message)):
-        coco.write(tmp_path, samples, names)
+        coco.write_samples(tmp_path, samples, names)
     assert not list(tmp_path.iterdir())
 
 
 def test_supervision_reads_the_same_boxes(tmp_path, scenes):
     supervision = pytest.importorskip("supervision")
-    coco.write(tmp_path, scenes)
+    coco.write_samples(tmp_path, scenes)
     theirs = supervision.DetectionDataset.from_coco(
         str(tmp_path / "images"), str(tmp_path / "annotations.json"), force_masks=True
     )

@@ -5,7 +5,7 @@ import torch
 
 from course_utils.data.sample import Sample
 from course_utils.data.scenes import make_scene
-from course_utils.data.transforms import augment, fit_into, mirror
+from course_utils.data.transforms import augment, fit_into, flip_sample
 from course_utils.ops.masks import masks_to_boxes
 
 
@@ -19,7 +19,7 @@ def plain(sample):
 
 
 def test_a_mirrored_sample_is_the_mirrored_scene(scene):
-    found = mirror(scene)
+    found = flip_sample(scene)
     assert plain(found) and torch.equal(found.image, scene.image.flip(-1))
     assert torch.equal(found.masks, scene.masks.flip(-1))
     assert torch.equal(found.semantic, scene.semantic.flip(-1))
@@ -27,7 +27,7 @@ def test_a_mirrored_sample_is_the_mirrored_scene(scene):
     assert torch.equal(found.boxes, masks_to_boxes(scene.masks.flip(-1)))
     assert torch.equal(found.labels, scene.labels)
     assert found.keypoints is None and found.captions == ()
-    again = mirror(found)
+    again = flip_sample(found)
     assert torch.equal(again.boxes, scene.boxes) and torch.equal(again.image, scene.image)
 
 
@@ -92,7 +92,7 @@ def test_the_longer_side_fits(scene, size):
 
 def test_samples_without_objects_or_maps(scene):
     bare = Sample(scene.image, *[None] * 5, scene.class_names, scene.stuff)
-    assert augment(bare, 64).boxes is None and mirror(bare).semantic is None
+    assert augment(bare, 64).boxes is None and flip_sample(bare).semantic is None
     empty = scene._replace(boxes=scene.boxes[:0], labels=scene.labels[:0], masks=scene.masks[:0])
     view = augment(empty, 64)
     assert view.boxes.shape == (0, 4) and view.masks.shape == (0, *view.image.shape[1:])
