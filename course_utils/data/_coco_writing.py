@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import torch
 from jaxtyping import Int64
@@ -211,15 +212,19 @@ def write_results(
     path: Path | str,
     folder: Path | str,
     detections: Iterable[Mapping[str, Tensor]],
+    kind: Literal["bbox", "segm"],
     split: str | None = None,
 ) -> int:
     """Write detections as COCO's results file, with the ids of a folder's images and categories.
 
+    Boxes and masks have files of their own, as in COCO's challenges: in a file with both, COCO's tool takes
+    the area of the box for the size of the mask.
+
     Args:
         path: the JSON file; it is written only when all detections are there.
         folder, split: as in `read`.
-        detections: for each photo, in the order of `read`: "boxes", "labels", "scores", and "masks" if the
-            detector makes them.
+        detections: for each photo, in the order of `read`: "labels", "scores", and "boxes" or "masks".
+        kind: "bbox" for boxes, "segm" for masks.
 
     Returns:
         How many detections were written.
@@ -229,17 +234,15 @@ def write_results(
     listing, entries = read_listing(Path(folder), "instances", split), []
     category = {label: number for number, label in listing.labels.items()}
     for image, found in zip(listing.photos, detections, strict=True):
-        for k, (x1, y1, x2, y2) in enumerate(found["boxes"].double().tolist()):
-            entry = {
-                "image_id": image,
-                "category_id": category[int(found["labels"][k])],
-                "score": found["scores"][k].item(),
-                "bbox": [x1, y1, x2 - x1, y2 - y1],
-            }
-            if "masks" in found:
-                size = list(found["masks"].shape[1:])
-                counts = encode_rle(found["masks"][k])
-                entry["segmentation"] = {"size": size, "counts": counts}
+        for k, label in enumerate(found["labels"].tolist()):
+            entry = {"image_id": image, "category_id": category[label]}
+            entry["score"] = found["scores"][k].item()
+            if kind == "bbox":
+                x1, y1, x2, y2 = found["boxes"][k].double().tolist()
+                entry["bbox"] = [x1, y1, x2 - x1, y2 - y1]
+            else:
+                mask = found["masks"][k]
+                entry["segmentation"] = {"size": list(mask.shape), "counts": encode_rle(mask)}
             entries.append(entry)
     write_json(Path(path), entries)
     return len(entries)

@@ -245,10 +245,12 @@ def _read_objects(
     semantic = None
     if has_masks and len(class_names) <= MAX_CLASSES + 1:
         semantic = _paint_classes(found, masks, photo.size)
-    masks = torch.stack(masks) if masks else torch.zeros((0, *photo.size), dtype=torch.bool)
     boxes = torch.tensor(boxes, dtype=torch.float64).reshape(-1, 4)
-    sizes = torch.where(masks.any(dim=(1, 2)), masks.sum(dim=(1, 2)), box_area(boxes))
-    areas = [size if item.area is None else item.area for item, size in zip(found, sizes.tolist())]
+    areas = [
+        (int(mask.count_nonzero()) or box_size) if item.area is None else item.area
+        for item, mask, box_size in zip(found, masks, box_area(boxes).tolist())
+    ]
+    masks = torch.stack(masks) if masks else torch.zeros((0, *photo.size), dtype=torch.bool)
     sample = make_sample(
         image,
         masks if has_masks else None,

@@ -13,9 +13,7 @@ from course_utils.data.sample import Sample
 
 Objects = Mapping[str, Tensor]  # "image", "boxes", "labels", ...: one row per object of the batch
 
-DIVISOR = (
-    32  # the coarsest stride: each level of a pyramid is then exactly half as large as the last
-)
+DIVISOR = 32  # the coarsest stride, so that each level of a pyramid is half as large as the last
 
 
 class Batch(NamedTuple):

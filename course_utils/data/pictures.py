@@ -111,7 +111,10 @@ def _paint_objects(
 ) -> None:
     """Give the pixels of each object their id in the panoptic map, in place."""
     crowd = torch.zeros(len(labels), dtype=torch.bool) if iscrowd is None else iscrowd
+    once = torch.zeros_like(panoptic, dtype=torch.bool)
+    twice = torch.zeros_like(once)
     for k, (mask, label) in enumerate(zip(masks, labels, strict=True)):
+        once, twice = once | mask, twice | (once & mask)
         number = 1 + ((labels[:k] == label) & ~crowd[:k]).sum()
         panoptic[mask] = 1000 * label + number if number < 1000 and not crowd[k] else 0
-    panoptic[masks.sum(dim=0) > 1] = 0
+    panoptic[twice] = 0

@@ -68,8 +68,8 @@ def each_size(
 ) -> list:
     """The results of all images, each of which is computed without padding.
 
-    Padding would change the features near the border: a convolution reads them. Images of one size are
-    computed together, and those of another size in another call.
+    A convolution near the border of an image would see the padding. Images of one size are computed together,
+    and those of another size in another call.
 
     Args:
         run: a batch of images and their (height, width) to one result per image.

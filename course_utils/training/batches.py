@@ -62,10 +62,10 @@ class Views(Dataset):
         *,
         seed: int = 0,
         shuffle: bool = True,
-        without: Sequence[str] = (),
+        without: Iterable[str] = (),
     ):
         self.dataset, self.view, self.seed, self.shuffle = dataset, view, seed, shuffle
-        self.without = without
+        self.without = tuple(without)
 
     def __getitem__(self, place: int) -> Sample:
         """The image at a place of the training, counted over all epochs."""
@@ -141,32 +141,36 @@ class Data(NamedTuple):
 
 
 def open_data(
-    data: str, *, panoptic: bool = False, scenes: int, size: int, seed: int, without: Sequence[str]
+    data: str, *, fields: Sequence[str], kinds: Sequence[str], scenes: int, size: int, seed: int
 ) -> Data:
     """Scenes, or a folder of photographs.
 
     Args:
         data: "scenes"; or a folder in the layout of COCO, VOC, ADE20K or Cityscapes; or a folder of
             photographs with LabelMe's files beside them.
-        panoptic: whether COCO's panoptic annotations are read, and not its objects.
+        fields: those of `Sample` that the task needs, besides the image; the data set must have them.
+        kinds: which of COCO's annotations to read, the first that the folder has: "instances", "panoptic".
         scenes: how many of them make the training set.
         size: a view of a photograph is at most so many pixels high and wide; height and width of a scene.
         seed: of the order and the augmentation of photographs; scenes have a fixed order.
-        without: fields of the samples that the task does not need.
 
     Returns:
         The training set, and 400 other scenes or the photographs of the folder's `val` list, the first 400.
         A folder without such a list is evaluated on its training set.
     """
+    without = set(Sample._fields) - {"image", "class_names", "stuff", *fields}
     if data == "scenes":
         dataset = SceneDataset(scenes, size=size, seed=TRAINING_SEED)
         views = Views(dataset, view_scene, shuffle=False, without=without)
         return Data(dataset.class_names, dataset.stuff, views, partial(_held_out_scenes, size))
-    learn, judge = (open_folder(Path(data), part, panoptic) for part in ("train", "val"))
+    learn, judge = (open_folder(Path(data), part, kinds) for part in ("train", "val"))
     if (learn.class_names, learn.stuff) != (judge.class_names, judge.stuff):
         raise ValueError(
             f"data: expected the same classes in the training and validation sets of {data}"
         )
+    first = learn[0]
+    if missing := [name for name in fields if name != "iscrowd" and getattr(first, name) is None]:
+        raise ValueError(f"data: expected {' and '.join(missing)} in {data}, which has none")
     views = Views(learn, partial(view_photo, size=size), seed=seed, without=without)
     held_out = partial(itertools.islice, judge, HELD_OUT)
     return Data(learn.class_names, learn.stuff, views, held_out)
@@ -185,13 +189,13 @@ def same_size(images: Iterable[Tensor], most: int = 50) -> Iterator[list[Tensor]
             yield part
 
 
-def open_folder(folder: Path, part: str, panoptic: bool = False) -> Pictures:
+def open_folder(folder: Path, part: str, kinds: Sequence[str]) -> Pictures:
     """The training or the validation set of a folder, whose layout is recognised.
 
     Args:
         folder: as `open_data` takes it.
         part: "train" or "val".
-        panoptic: whether COCO's panoptic annotations are read, and not its objects.
+        kinds: as in `open_data`.
 
     Returns:
         The photographs; the same for both parts if the folder makes no difference.
@@ -200,11 +204,12 @@ def open_folder(folder: Path, part: str, panoptic: bool = False) -> Pictures:
         raise FileNotFoundError(
             f'data: expected "scenes" or a folder, but there is no folder {folder}'
         )
-    kind, read = ("panoptic", coco.read_panoptic) if panoptic else ("instances", coco.read)
-    if found := sorted((folder / "annotations").glob(f"{kind}_{part}*.json")):
-        return read(folder, found[0].stem.removeprefix(f"{kind}_"))
-    if (folder / "images").is_dir() and layout(folder, kind, None)[0].is_file():
-        return read(folder, None)
+    for kind in kinds:
+        read = {"instances": coco.read, "panoptic": coco.read_panoptic}[kind]
+        if found := sorted((folder / "annotations").glob(f"{kind}_{part}*.json")):
+            return read(folder, found[0].stem.removeprefix(f"{kind}_"))
+        if (folder / "images").is_dir() and layout(folder, kind, None)[0].is_file():
+            return read(folder, None)
     if (folder / "JPEGImages").is_dir():
         boxes_only = not (folder / "ImageSets/Segmentation").is_dir()
         return voc.read_detection(folder, part) if boxes_only else voc.read(folder, part)
@@ -214,7 +219,9 @@ def open_folder(folder: Path, part: str, panoptic: bool = False) -> Pictures:
         return ade20k.read(folder, {"train": "training", "val": "validation"}[part])
     if any(folder.glob("*.json")):
         return labelme.read(folder)
+    flat = " or ".join(layout(folder, kind, None)[0].name for kind in kinds)
+    split = " or ".join(f"annotations/{kind}_{part}*.json" for kind in kinds)
     raise ValueError(
-        f"data: expected {folder} to hold images/ and {layout(folder, kind, None)[0].name}, or "
-        f"annotations/{kind}_{part}*.json, as COCO does; JPEGImages/, as VOC does; or LabelMe's files"
+        f"data: expected {folder} to hold images/ and {flat}, or {split}, as COCO does; JPEGImages/, as "
+        "VOC does; or LabelMe's files"
     )

@@ -22,7 +22,8 @@ from course_utils.training.batches import Batches, Task, open_data, same_size
 
 SCENES = 12288  # in the training set; each has few objects
 LEAST_STUFF = 1 / 150  # of an image; a stuff class with fewer pixels is left void
-TRUTH = ("boxes", "labels", "masks", "iscrowd", "area")  # what the evaluation compares with
+BOXES = ("boxes", "labels", "iscrowd")  # what every detector learns from
+TRUTH = (*BOXES, "masks", "area")  # what the evaluation compares with
 
 
 def losses(model: nn.Module, batch: Batch) -> dict[str, Float[Tensor, ""]]:
@@ -53,7 +54,9 @@ def weighted_loss(
     return sum(weights.get(name, 1.0) * loss for name, loss in losses(model, batch).items())
 
 
-def detector_task(data: str, *, batch_size: int, size: int, seed: int, workers: int = 0) -> Task:
+def detector_task(
+    data: str, *, batch_size: int, size: int, seed: int, workers: int = 0, masks: bool = True
+) -> Task:
     """Boxes, labels and masks for a detector; evaluated by COCO's average precision.
 
     Args:
@@ -62,11 +65,13 @@ def detector_task(data: str, *, batch_size: int, size: int, seed: int, workers: 
         size: height and width of a training image.
         seed: for the order and the augmentation of photographs; scenes have a fixed order.
         workers: as in `Batches`.
+        masks: whether the detector learns masks.
 
     Returns:
         Batches, and the evaluation on the held-out images, see `instance_metrics`. The classes are things.
     """
-    return _task(data, batch_size, size, seed, workers, panoptic=False)
+    fields = (*BOXES, "masks") if masks else BOXES
+    return _task(data, fields, "instances", batch_size, size, seed, workers)
 
 
 def panoptic_task(data: str, *, batch_size: int, size: int, seed: int, workers: int = 0) -> Task:
@@ -78,14 +83,21 @@ def panoptic_task(data: str, *, batch_size: int, size: int, seed: int, workers: 
     Returns:
         Batches, and the evaluation. The things are the first classes, and stuff comes after them.
     """
-    return _task(data, batch_size, size, seed, workers, panoptic=True)
+    fields = (*BOXES, "masks", "semantic")
+    return _task(data, fields, "panoptic", batch_size, size, seed, workers)
 
 
-def _task(data: str, batch_size: int, size: int, seed: int, workers: int, panoptic: bool) -> Task:
-    without = ("panoptic",) if panoptic else ("panoptic", "semantic")
-    opened = open_data(
-        data, panoptic=panoptic, scenes=SCENES, size=size, seed=seed, without=without
-    )
+def _task(
+    data: str,
+    fields: Sequence[str],
+    kind: str,
+    batch_size: int,
+    size: int,
+    seed: int,
+    workers: int,
+) -> Task:
+    opened = open_data(data, fields=fields, kinds=[kind], scenes=SCENES, size=size, seed=seed)
+    panoptic = kind == "panoptic"
     names, stuff = opened.class_names, opened.stuff
     things = len(names) - 1 - len(stuff)
     if sorted(stuff) != list(range(things + 1, len(names))):

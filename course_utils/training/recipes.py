@@ -106,6 +106,7 @@ FASTER_RCNN = replace(
     name="faster_rcnn",
     about="Faster R-CNN, narrow, regions cropped at stride 2",
     build=faster_rcnn.small,
+    task=partial(detector_task, masks=False),
 )
 PANOPTIC_FPN = replace(
     MASK_RCNN,

@@ -15,15 +15,6 @@ from course_utils.ops.losses import cross_entropy
 from course_utils.training.batches import Batches, Task, open_data
 
 SCENES = 4096  # in the training set
-OBJECTS = (
-    "boxes",
-    "labels",
-    "masks",
-    "iscrowd",
-    "area",
-    "keypoints",
-    "panoptic",
-)  # not needed here
 
 
 def pixel_loss(model: nn.Module, batch: Batch) -> Float[Tensor, ""]:
@@ -90,7 +81,10 @@ def semantic_metrics(model: nn.Module, batches: Iterable[Batch], classes: int) -
 
 
 def semantic_task(data: str, *, batch_size: int, size: int, seed: int, workers: int = 0) -> Task:
-    """Scenes, or a folder of photographs with label maps or objects.
+    """Scenes, or a folder of photographs with label maps.
+
+    Of a folder with COCO's panoptic annotations these are read, which label every pixel; of one with objects
+    only, all other pixels are background.
 
     Args:
         data: "scenes" or a folder, see `open_data`.
@@ -102,13 +96,20 @@ def semantic_task(data: str, *, batch_size: int, size: int, seed: int, workers: 
     Returns:
         Batches, and the evaluation on the held-out images.
     """
-    opened = open_data(data, scenes=SCENES, size=size, seed=seed, without=OBJECTS)
+    opened = open_data(
+        data,
+        fields=("semantic",),
+        kinds=("panoptic", "instances"),
+        scenes=SCENES,
+        size=size,
+        seed=seed,
+    )
     classes = len(opened.class_names)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         place = next(model.parameters()).device
-        maps = (sample._replace(**dict.fromkeys(OBJECTS)) for sample in opened.held_out())
-        batches = (collate([fit_into(sample, size)], 1).to(place) for sample in maps)
+        samples = (sample._replace(boxes=None, masks=None) for sample in opened.held_out())
+        batches = (collate([fit_into(sample, size)], 1).to(place) for sample in samples)
         return semantic_metrics(model, batches, classes)
 
     return Task(opened.class_names, Batches(opened.views, batch_size, workers), evaluate)

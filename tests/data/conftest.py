@@ -12,3 +12,9 @@ def server(monkeypatch):
     monkeypatch.setattr(download_module, "RETRY_DELAY", 0)
     with run_server() as running:
         yield running
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Where a download goes."""
+    return tmp_path / "sets" / "photos.zip"

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
+from course_utils.data.download import download
+
 CONTENT = bytes(number * number % 251 for number in range(300_000))
 SHA = hashlib.sha256(CONTENT).hexdigest()
 SIZE = len(CONTENT)
@@ -139,3 +141,27 @@ def contents(folder):
         for entry in folder.rglob("*")
         if entry.is_file()
     }
+
+
+def part_of(path):
+    return path.with_name(path.name + ".part")
+
+
+def only(path):
+    """The file lies there and nothing else does."""
+    return path.read_bytes() == CONTENT and [entry.name for entry in path.parent.iterdir()] == [
+        path.name
+    ]
+
+
+def get(server, path, **more):
+    return download(f"{server.url}/photos.zip", path, SHA, **more)
+
+
+MAKERS = {
+    "a.zip": make_zip,
+    "a.tar": make_tar,
+    "a.tar.gz": lambda path, files: make_tar(path, files, "gz"),
+    "a.tar.bz2": lambda path, files: make_tar(path, files, "bz2"),
+    "a.tar.xz": lambda path, files: make_tar(path, files, "xz"),
+}

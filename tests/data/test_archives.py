@@ -15,16 +15,9 @@ import pytest
 
 from course_utils.data import archives
 from course_utils.data.archives import extract
-from tests.data.file_server import CONTENT, SIZE, contents, make_tar, make_zip
+from tests.data.file_server import CONTENT, MAKERS, SIZE, contents, make_tar, make_zip
 
 FILES = {"set/a.txt": b"one", "set/deep/b.bin": CONTENT, "read me.txt": b""}
-MAKERS = {
-    "a.zip": make_zip,
-    "a.tar": make_tar,
-    "a.tar.gz": lambda path, files: make_tar(path, files, "gz"),
-    "a.tar.bz2": lambda path, files: make_tar(path, files, "bz2"),
-    "a.tar.xz": lambda path, files: make_tar(path, files, "xz"),
-}
 
 
 @pytest.fixture(params=MAKERS)

@@ -7,27 +7,7 @@ import pytest
 
 from course_utils.data import download as module
 from course_utils.data.download import download
-from tests.data.file_server import CONTENT, SHA, SIZE, answer, fail, hang_up
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "sets" / "photos.zip"
-
-
-def part_of(path):
-    return path.with_name(path.name + ".part")
-
-
-def only(path):
-    """The file lies there and nothing else does."""
-    return path.read_bytes() == CONTENT and [entry.name for entry in path.parent.iterdir()] == [
-        path.name
-    ]
-
-
-def get(server, path, **more):
-    return download(f"{server.url}/photos.zip", path, SHA, **more)
+from tests.data.file_server import CONTENT, SHA, SIZE, answer, fail, get, hang_up, only, part_of
 
 
 def test_a_file_comes_whole_with_progress(server, path):

@@ -11,29 +11,20 @@ import pytest
 from course_utils.data import connection
 from course_utils.data import download as module
 from course_utils.data.download import download, hold_lock
-from tests.data.file_server import CONTENT, SHA, SIZE, answer, drip, fail, redirect
+from tests.data.file_server import (
+    CONTENT,
+    SHA,
+    SIZE,
+    answer,
+    drip,
+    fail,
+    get,
+    only,
+    part_of,
+    redirect,
+)
 
 NEWER = bytes(reversed(CONTENT))
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "sets" / "photos.zip"
-
-
-def part_of(path):
-    return path.with_name(path.name + ".part")
-
-
-def only(path):
-    """The file lies there and nothing else does."""
-    return path.read_bytes() == CONTENT and [entry.name for entry in path.parent.iterdir()] == [
-        path.name
-    ]
-
-
-def get(server, path, **more):
-    return download(f"{server.url}/photos.zip", path, SHA, **more)
 
 
 # Two at a time.

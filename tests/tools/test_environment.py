@@ -9,18 +9,11 @@ import signal
 import subprocess
 import sys
 import time
-import tomllib
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-PROJECT = PYPROJECT["project"]
-NO_DEPS = PYPROJECT["tool"]["course"]["no-deps"]
-LOCAL_NO_DEPS = [
-    package for use in ("lab", "test") for package in PYPROJECT["tool"]["course"][f"{use}-no-deps"]
-]
+from tests.tools.project_file import LOCAL_NO_DEPS, NO_DEPS, PROJECT, ROOT
 
 # Stands for the system's Python and for the one in .venv: writes down each call, and behaves as `mood` says.
 FAKE_PYTHON = """#!/bin/sh

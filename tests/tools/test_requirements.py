@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import tomllib
 from importlib.metadata import packages_distributions
 from itertools import chain
 from pathlib import Path
@@ -16,13 +15,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parents[2]
-PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-PROJECT = PYPROJECT["project"]
-NO_DEPS = PYPROJECT["tool"]["course"]["no-deps"]
-LOCAL_NO_DEPS = [
-    package for use in ("lab", "test") for package in PYPROJECT["tool"]["course"][f"{use}-no-deps"]
-]
+from tests.tools.project_file import LOCAL_NO_DEPS, NO_DEPS, PROJECT, ROOT
 
 posix = pytest.mark.skipif(os.name == "nt", reason="this needs make")
 

@@ -7,7 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
+from course_utils.data import coco
 from course_utils.data.sample import Sample
+from course_utils.data.scenes import CLASS_NAMES, make_scene
 from course_utils.training.batches import (
     Batches,
     Views,
@@ -16,6 +18,8 @@ from course_utils.training.batches import (
     same_size,
     view_photo,
 )
+from course_utils.training.instances import detector_task
+from course_utils.training.semantic import semantic_task
 
 
 class Numbered(torch.utils.data.Dataset):
@@ -113,11 +117,11 @@ def test_a_folder_of_unknown_layout_and_none_at_all(tmp_path):
     with pytest.raises(
         ValueError, match=r"^data: expected .* to hold images/ and annotations.json"
     ):
-        open_folder(tmp_path, "train")
+        open_folder(tmp_path, "train", ["instances"])
     with pytest.raises(ValueError, match=r"images/ and panoptic.json, or annotations/panoptic_val"):
-        open_folder(tmp_path, "val", panoptic=True)
+        open_folder(tmp_path, "val", ["panoptic"])
     with pytest.raises(FileNotFoundError, match="there is no folder"):
-        open_folder(tmp_path / "nowhere", "train")
+        open_folder(tmp_path / "nowhere", "train", ["instances"])
 
 
 def test_different_classes_to_learn_and_to_judge(tmp_path):
@@ -132,4 +136,38 @@ def test_different_classes_to_learn_and_to_judge(tmp_path):
         }
         (tmp_path / f"annotations/instances_{split}.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match="same classes in the training and validation sets"):
-        open_data(str(tmp_path), scenes=1, size=32, seed=0, without=())
+        open_data(str(tmp_path), fields=(), kinds=["instances"], scenes=1, size=32, seed=0)
+
+
+def coco_folder(folder, **given):
+    """One photograph with one object, as this function's caller gives it."""
+    (folder / "images").mkdir()
+    Image.new("RGB", (8, 6)).save(folder / "images/0.png")
+    entry = {"id": 1, "image_id": 0, "category_id": 1, "iscrowd": 0, "bbox": [1, 1, 4, 4]} | given
+    content = {
+        "images": [{"id": 0, "file_name": "0.png", "height": 6, "width": 8}],
+        "annotations": [entry],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    (folder / "annotations.json").write_text(json.dumps(content))
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("task", "missing"), [(detector_task, "masks"), (semantic_task, "semantic")], ids=str
+)
+def test_a_folder_without_what_the_task_learns_is_refused(tmp_path, task, missing):
+    folder = coco_folder(tmp_path, segmentation=[])
+    with pytest.raises(ValueError, match=rf"^data: expected {missing} in .*, which has none$"):
+        task(folder, batch_size=1, size=32, seed=0)
+    boxes = detector_task(folder, batch_size=1, size=32, seed=0, masks=False).batches(0).objects
+    assert boxes.keys() == {"image", "boxes", "labels", "iscrowd"}
+
+
+def test_label_maps_come_from_panoptic_annotations_where_there_are_some(tmp_path):
+    coco.write_samples(tmp_path, [make_scene(3, size=(40, 60))])
+    names = semantic_task(str(tmp_path), batch_size=1, size=32, seed=0).class_names
+    assert names == CLASS_NAMES
+    (tmp_path / "panoptic.json").unlink()
+    names = semantic_task(str(tmp_path), batch_size=1, size=32, seed=0).class_names
+    assert names == CLASS_NAMES[:5]

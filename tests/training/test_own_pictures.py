@@ -60,8 +60,7 @@ def test_ap_of_the_files_is_that_of_the_tensors_and_of_pycocotools(pictures, cap
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    for command in pictures[1:3]:
-        run(*command, steps=30)
+    run(*pictures[1], steps=30)
     photos = coco.read("pictures", None)
     model = load_checkpoint("mine/mask_rcnn.safetensors")
     found = list(predict(model, (sample.image for sample in photos), 96))
@@ -69,6 +68,7 @@ def test_ap_of_the_files_is_that_of_the_tensors_and_of_pycocotools(pictures, cap
     targets = [{name: getattr(sample, name) for name in names} for sample in photos]
     card = read_card("mine/mask_rcnn.safetensors")
     for kind, iou_type in (("bbox", "boxes"), ("segm", "masks")):
+        run(pictures[2][0], pictures[2][1].replace("segm", kind), steps=0)
         _detection_files.main(
             ["pictures/annotations.json", "mine/found.json", "--type", kind, "--json"]
         )
@@ -80,11 +80,22 @@ def test_ap_of_the_files_is_that_of_the_tensors_and_of_pycocotools(pictures, cap
         assert twelve == pytest.approx(list(theirs.stats), abs=1e-9)
         ours = detection_metrics(found, targets, iou_type=iou_type)
         ours = [-1 if value != value else value for value in ours[:12]]
-        # of a detection with a box and a mask, COCO's tool takes the area of the box for its size
-        any_size = slice(0, 3) if kind == "segm" else slice(0, 12)
-        assert twelve[any_size] == pytest.approx(ours[any_size], abs=1e-9)
+        assert twelve == pytest.approx(ours, abs=1e-9)
         name = {"bbox": "box_ap", "segm": "mask_ap"}[kind]
         assert card["metrics"][name] == pytest.approx(twelve[0], abs=1e-4)
+
+
+def test_only_detectors_with_masks_write_masks(pictures, tmp_path, capsys):
+    for name, sentence in [
+        ("faster_rcnn", "--type: expected bbox, mine/faster_rcnn.safetensors makes no masks"),
+        ("fcn", "--data: expected the classes of the training"),
+    ]:
+        run("course_utils.training", f"{name} --data pictures --steps 1 --out mine --size 32", 1)
+        weights = f"mine/{name.split()[0]}.safetensors"
+        with pytest.raises(SystemExit) as stopped:
+            detect.main([weights, "--data", "pictures", "--type", "segm", "--to", "found.json"])
+        assert stopped.value.code == 2 and sentence in capsys.readouterr().err
+        assert not (tmp_path / "found.json").exists()
 
 
 @pytest.mark.long

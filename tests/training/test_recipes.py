@@ -243,7 +243,7 @@ def test_resume_refuses_another_recipe(few, tmp_path, capsys):
         (["fcn", "--data", "nowhere"], 'data: expected "scenes" or a folder, but there is no'),
         (
             ["fcn", "--data", "."],
-            "data: expected . to hold images/ and annotations.json, or annotations/instances",
+            "data: expected . to hold images/ and panoptic.json or annotations.json, or ",
         ),
         (["fcn", "--size", "4"], "size: expected a height and width of at least 16 pixels"),
         (["fcn", "--size", "100000"], "--batch-size, --size: expected at most 1e+09 pixels"),
