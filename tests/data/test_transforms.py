@@ -41,6 +41,8 @@ def test_boxes_of_a_view_surround_its_masks(scene, seed):
     assert view.image.min() >= 0 and view.image.max() <= 1
     assert len(view.boxes) == len(view.labels) == len(view.masks) <= len(scene.labels)
     assert torch.equal(masks_to_boxes(view.masks), view.boxes)
+    things = view.semantic[view.semantic < 5].unique()
+    assert set(things.tolist()) == set(view.labels.tolist())  # what is seen is listed
     for mask, label in zip(view.masks, view.labels):
         assert (view.semantic[mask] == label).float().mean() > 0.95
 
@@ -73,12 +75,15 @@ def test_objects_outside_a_view_are_gone_with_all_their_rows(scene):
 
 def test_an_object_without_an_outline_keeps_its_part_of_the_box(scene):
     scene.masks[0] = False
+    kept = 0
     for seed in range(10):
         torch.manual_seed(seed)
         view = augment(scene, 96)
         outlined = view.masks.flatten(1).any(dim=1)
         assert torch.equal(view.boxes[outlined], masks_to_boxes(view.masks[outlined]))
+        kept += int((~outlined).sum())
         assert (view.boxes[:, 2:] > view.boxes[:, :2]).all()
+    assert 0 < kept <= 10
 
 
 @pytest.mark.parametrize("size", [64, 128, 200])
