@@ -52,11 +52,14 @@ class PanopticNetwork(nn.Module):
         sizes: Sizes | None = None,
         semantic: Int64[Tensor, "b h w"] | None = None,
     ) -> Losses | Detections:
-        """With ground truth the six losses; without it detections and the "semantic" class of each pixel.
+        """With ground truth the six losses; without it detections and a class for each pixel.
 
         Args:
             images, ground_truth, sizes: as in `FasterRCNN`.
             semantic: with the ground truth, the class of each pixel; 255 is void.
+
+        Returns:
+            The losses by name; or for each image the detections, and "semantic", the class of each pixel.
         """
         sizes = image_sizes(images, sizes)
         if ground_truth is None:
