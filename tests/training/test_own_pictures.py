@@ -3,20 +3,24 @@
 import json
 import re
 import shlex
+from dataclasses import replace
 
 import pytest
 import torch
 from matplotlib import pyplot as plt
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from course_utils.core.paths import data_path
 from course_utils.data import coco, export
+from course_utils.data.scenes import make_scene
 from course_utils.metrics import _detection_files
 from course_utils.metrics.detection import detection_metrics
 from course_utils.training import __main__ as training
 from course_utils.training import detect
 from course_utils.training.checkpoints import read_card
 from course_utils.training.instances import predict
-from course_utils.training.recipes import load_checkpoint
+from course_utils.training.recipes import MASK_RCNN, fit, load_checkpoint
 
 MODULES = {
     "course_utils.data.export": export,
@@ -57,9 +61,6 @@ def test_the_commands_and_the_lines_of_the_readme(pictures, capsys, tmp_path):
 
 
 def test_ap_of_the_files_is_that_of_the_tensors_and_of_pycocotools(pictures, capsys):
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
     run(*pictures[1], steps=30)
     photos = coco.read("pictures", None)
     model = load_checkpoint("mine/mask_rcnn.safetensors")
@@ -96,6 +97,57 @@ def test_only_detectors_with_masks_write_masks(pictures, tmp_path, capsys):
             detect.main([weights, "--data", "pictures", "--type", "segm", "--to", "found.json"])
         assert stopped.value.code == 2 and sentence in capsys.readouterr().err
         assert not (tmp_path / "found.json").exists()
+
+
+def crowded_folder(folder):
+    """Scenes as a COCO folder in which every third object stands for a crowd."""
+    samples = []
+    for number in range(6):
+        scene = make_scene(number, size=(64, 96))
+        crowd = (torch.arange(len(scene.labels)) + number) % 3 == 0
+        samples.append(scene._replace(iscrowd=crowd, panoptic=None))
+    coco.write_samples(folder, samples)
+    return coco.read(folder, None)
+
+
+def test_ap_with_crowds_agrees_too(tmp_path, capsys):
+    photos = crowded_folder(tmp_path / "set")
+    model = load_checkpoint("mask_rcnn")
+    found = list(predict(model, (sample.image for sample in photos), 96))
+    names = ("boxes", "labels", "masks", "iscrowd", "area")
+    targets = [{name: getattr(sample, name) for name in names} for sample in photos]
+    assert any(target["iscrowd"].any() for target in targets)
+    ground_truth, results = str(tmp_path / "set/annotations.json"), str(tmp_path / "found.json")
+    for kind, iou_type in (("bbox", "boxes"), ("segm", "masks")):
+        coco.write_results(results, tmp_path / "set", found, kind)
+        _detection_files.main([ground_truth, results, "--type", kind, "--json"])
+        twelve = json.loads(capsys.readouterr().out.splitlines()[-1])
+        truth = COCO(ground_truth)
+        theirs = COCOeval(truth, truth.loadRes(results), kind)
+        theirs.evaluate(), theirs.accumulate(), theirs.summarize()
+        capsys.readouterr()
+        ours = detection_metrics(found, targets, iou_type=iou_type)[:12]
+        ours = [-1 if value != value else value for value in ours]
+        assert twelve[0] > 0.3 and twelve == pytest.approx(list(theirs.stats), abs=1e-9)
+        assert twelve == pytest.approx(ours, abs=1e-9)
+
+
+def test_a_training_on_crowded_photographs_resumes_to_the_same_bits(tmp_path, monkeypatch):
+    def stop(record):
+        if record.step == 3:
+            raise KeyboardInterrupt
+
+    crowded_folder(tmp_path / "set")
+    recipe = replace(MASK_RCNN, data=str(tmp_path / "set"), steps=5, size=64, batch_size=2)
+    state = tmp_path / "state.safetensors"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("course_utils.training.loop.time.monotonic", iter(range(0, 900, 9)).__next__)
+        fit(recipe, device="cpu", checkpoint=state, watch=stop)
+    resumed, history, _ = fit(recipe, device="cpu", workers=1, checkpoint=state, resume=True)
+    uncut, expected, _ = fit(recipe, device="cpu")
+    assert history == expected
+    for key, tensor in uncut.state_dict().items():
+        assert torch.equal(resumed.state_dict()[key], tensor), key
 
 
 @pytest.mark.long
