@@ -3,15 +3,13 @@
 `python -m course_utils.training --help` shows how to train from a terminal.
 """
 
-from course_utils.training.checkpoints import History, load_weights, save_weights
+from course_utils.training.checkpoints import History
 from course_utils.training.loop import Record, cosine_schedule, train, train_step
 
 __all__ = [
     "History",
     "Record",
     "cosine_schedule",
-    "load_weights",
-    "save_weights",
     "train",
     "train_step",
 ]

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from course_utils.data import coco
+from course_utils.data.weights import read_card
 from course_utils.models.rcnn import FasterRCNN
-from course_utils.training.checkpoints import read_card
 from course_utils.training.instances import predict
 from course_utils.training.recipes import load_checkpoint
 

@@ -6,6 +6,7 @@ the CPU, see `wrap`.
 """
 
 import atexit
+import importlib
 import os
 from typing import TypeVar
 
@@ -34,6 +35,10 @@ def join_processes(device: str | None) -> tuple[int, int, torch.device]:
         device = f"cuda:{os.environ['LOCAL_RANK']}"
     chosen = get_device(device)
     if not dist.is_initialized():
+        # The default arguments of this module keep the process group that exists when it is imported, which
+        # `DistributedDataParallel` does. Imported before, it keeps none: the threads of the group end when it
+        # is destroyed. A thread that outlives the interpreter can abort the process.
+        importlib.import_module("torch.distributed.nn.functional")
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
         atexit.register(dist.destroy_process_group)
     return dist.get_rank(), dist.get_world_size(), chosen

@@ -15,16 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from course_utils.core import data_path, seed_everything
-from course_utils.models import faster_rcnn, fcn, mask_rcnn, panoptic_fpn, panoptic_unet, unet
-from course_utils.training.batches import Task
-from course_utils.training.checkpoints import (
-    History,
+from course_utils.data.weights import (
     load_tensors,
     load_weights,
     read_card,
     round_weights,
     save_weights,
 )
+from course_utils.models import faster_rcnn, fcn, mask_rcnn, panoptic_fpn, panoptic_unet, unet
+from course_utils.training.batches import Task
+from course_utils.training.checkpoints import History
 from course_utils.training.distributed import join_processes
 from course_utils.training.instances import detector_task, panoptic_task, weighted_loss
 from course_utils.training.loop import Record, train

@@ -3,13 +3,16 @@
 Under torchrun, `small.py FOLDER` trains it and saves the losses and weights of every process in the folder.
 """
 
+import atexit
 import os
 import sys
+import weakref
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from safetensors.torch import save_file
 from torch import nn
 
@@ -65,5 +68,16 @@ def train_and_save(folder: Path, process: str) -> None:
         save_file({**model.state_dict(), **numbers}, folder / f"{name}_{process}.safetensors")
 
 
+def save_whether_alive(folder: Path, process: str, groups: list[weakref.ref]) -> None:
+    """Save whether the process group, with its threads, outlives `destroy_process_group`."""
+    alive = torch.tensor([group() is not None for group in groups])
+    save_file({"alive": alive}, folder / f"group_{process}.safetensors")
+
+
 if __name__ == "__main__":
-    train_and_save(Path(sys.argv[1]), os.environ["RANK"])
+    folder, process, groups = Path(sys.argv[1]), os.environ["RANK"], []
+    atexit.register(
+        save_whether_alive, folder, process, groups
+    )  # runs after what is registered later
+    train_and_save(folder, process)
+    groups.append(weakref.ref(dist.group.WORLD))

@@ -1,7 +1,5 @@
 """Checkpoints: a training that is killed at any moment and resumed ends with exactly the same weights."""
 
-import hashlib
-import json
 import multiprocessing
 import os
 import random
@@ -11,11 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save, save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
-from course_utils.training import History, load_weights, save_weights, train
-from course_utils.training.checkpoints import round_weights
+from course_utils.training import History, train
 from tests.training import small
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
@@ -191,79 +188,3 @@ def test_damaged_checkpoints(state):
     save_file({"x": torch.zeros(2)}, state)
     with pytest.raises(ValueError, match=f"^checkpoint: {state} is damaged"):
         run(small.build(), state, steps=3, run={"recipe": "fcn"})
-
-
-@pytest.fixture
-def shipped(tmp_path) -> Path:
-    model = small.build()
-    run(model, steps=3)
-    save_weights(tmp_path / "small.safetensors", model, {"recipe": "small", "seed": 0})
-    return tmp_path / "small.safetensors"
-
-
-def test_weights_come_back_as_float16_made_them(shipped):
-    model, rounded = small.build(), small.build()
-    run(rounded, steps=3)
-    round_weights(rounded)
-    card = load_weights(shipped, model)
-    assert_same(model, rounded)
-    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
-    assert card["recipe"] == "small" and card["bytes"] == shipped.stat().st_size
-    assert load_file(shipped)["0.weight"].dtype == torch.float16
-
-
-def test_weights_that_are_not_those_of_the_card(shipped):
-    content = shipped.read_bytes()
-    shipped.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(ValueError, match=f"^path: {shipped} is not the file its card describes"):
-        load_weights(shipped, small.build())
-    shipped.unlink()
-    with pytest.raises(FileNotFoundError, match=f"^path: there is no file {shipped}$"):
-        load_weights(shipped, small.build())
-
-
-def test_weights_without_a_card_or_of_another_model(shipped):
-    with pytest.raises(ValueError, match=r"belongs to another model: 0\.weight is"):
-        load_weights(shipped, small.build(channels=4))
-    shipped.with_suffix(".json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"small\.json$"):
-        load_weights(shipped, small.build())
-
-
-def test_weights_too_large_for_float16(tmp_path):
-    model = small.build()
-    nn.init.constant_(model[0].weight, 1e5)
-    with pytest.raises(ValueError, match=r"^model: 0\.weight does not fit float16 \(largest 1"):
-        save_weights(tmp_path / "large.safetensors", model, {})
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("card", "sentence"),
-    [
-        ("", "is not a complete card"),
-        ("[]", "is not a complete card"),
-        ('{"sha256": 3, "bytes": 1}', "expected sha256 and bytes"),
-        ("[" * 100_000, "is not a complete card"),
-    ],
-)
-def test_a_damaged_card_is_named(tmp_path, card, sentence):
-    path = tmp_path / "a.safetensors"
-    save_weights(path, nn.Linear(2, 2), {})
-    path.with_suffix(".json").write_text(card)
-    with pytest.raises(ValueError, match=rf"a\.json.*{sentence}|{sentence}.*a\.json"):
-        load_weights(path, nn.Linear(2, 2))
-
-
-@pytest.mark.parametrize(
-    "wrong", [torch.zeros(2, 2, dtype=torch.int8), torch.full((2, 2), torch.nan)]
-)
-def test_weights_are_finite_floating_point_numbers(tmp_path, wrong):
-    path, content = tmp_path / "a.safetensors", save({"weight": wrong, "bias": torch.zeros(2)})
-    path.write_bytes(content)
-    card = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-    path.with_suffix(".json").write_text(json.dumps(card))
-    with pytest.raises(
-        ValueError, match=r"^path: expected finite floating-point weights in .*weight"
-    ):
-        load_weights(path, nn.Linear(2, 2))

@@ -202,6 +202,11 @@ def test_two_processes_hold_the_same_weights_and_running_statistics(trained, nor
     assert first["losses"][-1] < first["losses"][0] - 0.2
 
 
+def test_at_its_end_a_process_leaves_no_thread_of_its_group(trained):
+    """Such a thread can abort the process while the interpreter shuts down."""
+    assert all(trained[f"group_{rank}"]["alive"].tolist() == [False] for rank in (0, 1))
+
+
 def test_two_processes_without_batch_norm_train_as_one_does(trained):
     first, alone = trained["group_norm_0"], trained["group_norm_alone"]
     assert (first["losses"] - alone["losses"]).abs().max() < 1e-5

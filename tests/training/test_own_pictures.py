@@ -14,11 +14,11 @@ from pycocotools.cocoeval import COCOeval
 from course_utils.core.paths import data_path
 from course_utils.data import coco, export
 from course_utils.data.scenes import make_scene
+from course_utils.data.weights import read_card
 from course_utils.metrics import _detection_files
 from course_utils.metrics.detection import detection_metrics
 from course_utils.training import __main__ as training
 from course_utils.training import detect
-from course_utils.training.checkpoints import read_card
 from course_utils.training.instances import predict
 from course_utils.training.recipes import MASK_RCNN, fit, load_checkpoint
 

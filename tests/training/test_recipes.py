@@ -13,7 +13,8 @@ from course_utils.core import VOID, data_path
 from course_utils.data import voc
 from course_utils.data.collate import Batch
 from course_utils.data.scenes import CLASS_NAMES, make_scenes
-from course_utils.training import History, batches, instances, load_weights, semantic
+from course_utils.data.weights import load_weights
+from course_utils.training import History, batches, instances, semantic
 from course_utils.training.__main__ import main
 from course_utils.training.recipes import FCN, RECIPES, UNET, fit, load_checkpoint, settings, ship
 from course_utils.training.semantic import pixel_loss, semantic_metrics, semantic_task
