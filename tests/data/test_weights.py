@@ -49,7 +49,9 @@ def test_weights_that_are_not_those_of_the_card(shipped):
 
 
 def test_weights_without_a_card_or_of_another_model(shipped):
-    with pytest.raises(ValueError, match=r"belongs to another model: 0\.bias is \[8\] in the file, \[4\] in"):
+    with pytest.raises(
+        ValueError, match=r"belongs to another model: 0\.bias is \[8\] in the file, \[4\] in"
+    ):
         load_weights(shipped, build(channels=4))
     shipped.with_suffix(".json").unlink()
     with pytest.raises(FileNotFoundError, match=r"small\.json$"):
