@@ -71,9 +71,9 @@ def read(folder: Path | str, split: str | None = "train2017") -> Pictures:
     254 classes (LVIS has 1,230) there is no semantic and no panoptic map.
 
     A polygon covers the pixels that `COCO.annToMask` of pycocotools gives it, so that average precision
-    agrees with COCO's tool. It follows the edge on a grid five times as fine as the pixels, and includes more
-    pixels along it than `polygon_mask`, which asks for a pixel's centre. On 839 polygons of real photos the
-    mean IoU of the two masks is .990, the lowest .857 (a tiny object).
+    agrees with COCO's tool. It follows the edge on a grid five times as fine as the pixels. `polygon_mask`,
+    which asks for a pixel's centre, gives other pixels along the edge: on the 74 polygons of the course's own
+    photos the mean IoU of the two masks is .988, the lowest .871 (a strip of 163 pixels).
 
     Args:
         folder: the folder that holds `annotations` and a folder of photos per split.

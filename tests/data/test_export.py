@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+import supervision
 import torch
 
 from course_utils.core import VOID
@@ -142,7 +143,6 @@ def test_samples_that_cannot_be_written(as_student, tmp_path, scenes, change, me
 
 
 def test_supervision_reads_the_same_boxes(tmp_path, scenes):
-    supervision = pytest.importorskip("supervision")
     coco.write_samples(tmp_path, scenes)
     theirs = supervision.DetectionDataset.from_coco(
         str(tmp_path / "images"), str(tmp_path / "annotations.json"), force_masks=True

@@ -3,6 +3,7 @@
 import d2l.torch as d2l
 import numpy as np
 import pytest
+import supervision
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader
@@ -209,7 +210,6 @@ def test_folders_with_boxes(detection):
 
 
 def test_supervision_reads_the_same_boxes(detection):
-    supervision = pytest.importorskip("supervision")
     theirs = supervision.DetectionDataset.from_pascal_voc(
         str(detection / "JPEGImages"), str(detection / "Annotations")
     )
