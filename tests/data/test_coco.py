@@ -343,7 +343,7 @@ def test_polygon_mask_and_pycocotools_differ_along_the_edge_by_what_the_docstrin
         drawing = json.loads(path.read_text())
         size = drawing["imageHeight"], drawing["imageWidth"]
         for shape in drawing["shapes"]:
-            corners = [sum(shape["points"], [])]
+            corners = [np.ravel(shape["points"]).tolist()]
             theirs = from_polygons.merge(from_polygons.frPyObjects(corners, *size))
             theirs = from_polygons.decode(theirs).astype(bool)
             ours = polygon_mask(shape["points"], size).numpy()
