@@ -1,11 +1,14 @@
 """Building blocks that several networks share."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
+
+RELU = partial(nn.ReLU, inplace=True)
 
 
 def convolution_block(
@@ -15,7 +18,8 @@ def convolution_block(
     kernel_size: int = 3,
     stride: int = 1,
     padding: int = 1,
-    norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
+    norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d,
+    activation: Callable[[], nn.Module] = RELU,
 ) -> nn.Sequential:
     """A convolution, a normalisation and a ReLU.
 
@@ -25,18 +29,39 @@ def convolution_block(
         kernel_size: height and width of the filter.
         stride: of the convolution, in pixels.
         padding: zeros around the image; half of an odd kernel keeps the size.
-        norm: makes the normalisation layer for a number of channels.
+        norm: makes the normalisation layer for a number of channels. None leaves it out, as published
+            networks do whose normalisation has become a part of the convolution.
+        activation: makes the last layer.
 
     Returns:
-        The three layers. The convolution has no bias, because the normalisation has its own.
+        The three layers. The convolution has no bias if a normalisation follows, which has its own.
 
     >>> convolution_block(3, 16)(torch.zeros(2, 3, 8, 8)).shape
     torch.Size([2, 16, 8, 8])
     """
+    convolution = nn.Conv2d(inputs, outputs, kernel_size, stride, padding, bias=norm is None)
+    normalisation = () if norm is None else (norm(outputs),)
+    return nn.Sequential(convolution, *normalisation, activation())
+
+
+def same_convolution(
+    inputs: int, outputs: int, kernel_size: int, *, stride: int = 1, groups: int = 1
+) -> nn.Sequential:
+    """A convolution with TensorFlow's padding "SAME": an even size stays the same, or is halved by stride 2.
+
+    With stride 2 the zeros are not symmetric: there is one more at the lower and at the right border.
+
+    Args:
+        inputs, outputs, kernel_size, stride, groups: as in `nn.Conv2d`; the kernel is odd, the stride 1 or 2.
+
+    >>> same_convolution(3, 16, 3, stride=2)[0]
+    ZeroPad2d((0, 1, 0, 1))
+    """
+    after = kernel_size // 2
+    before = after + 1 - stride
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel_size, stride, padding, bias=False),
-        norm(outputs),
-        nn.ReLU(inplace=True),
+        nn.ZeroPad2d((before, after, before, after)),
+        nn.Conv2d(inputs, outputs, kernel_size, stride, groups=groups),
     )
 
 

@@ -5,6 +5,7 @@ from course_utils.show.curves import live_curve, plot_losses
 from course_utils.show.figures import figure
 from course_utils.show.images import plot_crops, plot_grid, plot_image
 from course_utils.show.masks import plot_label_map, plot_masks
+from course_utils.show.poses import plot_poses
 from course_utils.show.source import show_source
 from course_utils.show.style import (
     HATCHES,
@@ -39,6 +40,7 @@ __all__ = [
     "plot_losses",
     "plot_masks",
     "plot_matches",
+    "plot_poses",
     "present",
     "show_source",
     "text_color",

@@ -60,7 +60,7 @@ def png_bytes(fig: Figure) -> bytes:
     b'PNG'
     >>> plt.close(empty)
     """
-    _separate_tags(fig)
+    separate_tags(fig)
     rendered, compressed = io.BytesIO(), io.BytesIO()
     fig.savefig(
         rendered, format="png", bbox_inches="tight", pad_inches=0.08, metadata={"Software": None}
@@ -104,7 +104,7 @@ def check_alt(alt: str) -> str:
     return alt
 
 
-def _separate_tags(fig: Figure) -> None:
+def separate_tags(fig: Figure) -> None:
     """Move tags so that they are inside their axes and overlap as little as possible.
 
     Each in turn goes to the position with the least overlap that is closest to the original one.
