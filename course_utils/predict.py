@@ -203,17 +203,14 @@ def read_picture(path: Path) -> tuple[Float[Tensor, "3 h w"], tuple[int, int]]:
     return image, size
 
 
-def check_targets(photo: Path, out: Path, results: Path | None) -> None:
-    """Raise for files that cannot be written, or that would replace the picture or each other."""
+def check_target(photo: Path, out: Path) -> None:
+    """Raise for a drawing that cannot be written, or that would replace the picture."""
     if out.suffix.lower() not in FORMATS:
         raise ValueError(f"--out: expected a name that ends in {', '.join(FORMATS)}, got {out}")
-    if results is not None and results.resolve() == out.resolve():
-        raise ValueError(f"--json: expected another file than --out, got {results} for both")
-    for option, path in (("--out", out), ("--json", results)):
-        if path is not None and path.is_dir():
-            raise ValueError(f"{option}: expected the name of a file, but {path} is a folder")
-        if path is not None and path.exists() and photo.exists() and path.samefile(photo):
-            raise ValueError(f"{option}: {path} is the picture itself, which is not overwritten")
+    if out.is_dir():
+        raise ValueError(f"--out: expected the name of a file, but {out} is a folder")
+    if out.exists() and photo.exists() and out.samefile(photo):
+        raise ValueError(f"--out: {out} is the picture itself, which is not overwritten")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -227,26 +224,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("photo", type=Path, help="an image file: JPEG, PNG, TIFF, BMP, WebP or PPM")
     add("--out", type=Path, required=True, metavar="DRAWN.png", help="the drawing to write")
     add("--network", default="persons", help="see above")
-    add(
-        "--json",
-        type=Path,
-        metavar="RESULTS.json",
-        help="also write COCO's results, in the photo's pixels",
-    )
+    add("--json", action="store_true", help="also print COCO's results, on the last line, as JSON")
     options = parser.parse_args(arguments)
     try:
-        check_targets(options.photo, options.out, options.json)
+        check_target(options.photo, options.out)
         image, size = read_picture(options.photo)
         found = find(image, options.network)
         drawn = draw(image, found, FORMATS[options.out.suffix.lower()])
-        number = int(options.photo.stem) if options.photo.stem.isdecimal() else 1
-        results = coco_results(found, size, number)
         write_file(options.out, drawn)
-        if options.json is not None:
-            write_file(options.json, json.dumps(results).encode())
     except (ValueError, OSError) as error:
         parser.error(str(error).removeprefix("folder: "))
     print("\n".join(describe(found)) or "nothing found")
+    if options.json:
+        number = int(options.photo.stem) if options.photo.stem.isdecimal() else 1
+        print(json.dumps(coco_results(found, size, number)))
 
 
 if __name__ == "__main__":
