@@ -10,7 +10,7 @@ endif
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help env run test test-all lint lab slides student notebooks address newest links bench clean distclean
+.PHONY: help env run test test-all lint lab slides student notebooks address newest links online bench clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -62,6 +62,9 @@ newest: env ## put the newest releases in place of the tested set, to see whethe
 
 links: env ## ask for every link of the notebooks and documents; prints the dead ones
 	@$(PY) tools/links.py
+
+online: env ## download torchvision's published networks (0.5 GB) and see what they find in a photo
+	@$(PY) tools/online.py
 
 bench: env ## measure speed on this computer, into docs/benchmarks.md
 	$(PY) tools/bench.py

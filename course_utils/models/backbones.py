@@ -2,7 +2,8 @@
 
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from urllib.error import URLError
@@ -12,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.models import MobileNet_V2_Weights
 from torchvision.models import mobilenet_v2 as torchvision_mobilenet_v2
+from torchvision.models import resnet50 as torchvision_resnet50
 
 from course_utils.core import check_floating, check_shape
 from course_utils.models.blocks import Normalize, convolution_block
@@ -114,6 +116,35 @@ def mobilenet_v2(weights: str | None = None) -> Backbone:
     return Backbone(
         stages=[nn.Sequential(Normalize(), *parts[0]), *parts[1:]], channels=(16, 24, 32, 96, 1280)
     )
+
+
+def resnet50(
+    norm: Callable[[int], nn.Module] = nn.BatchNorm2d, *, dilated: bool = False
+) -> Backbone:
+    """The convolutional layers of ResNet-50, cut into stages where they halve the image.
+
+    Args:
+        norm: makes the normalisation layer for a number of channels; a detector, whose batches are small,
+            takes torchvision's `FrozenBatchNorm2d`.
+        dilated: keep stride 8 in the last two stages, and spread the filters instead, for segmentation.
+
+    Returns:
+        A backbone with 64, 256, 512, 1024 and 2048 channels and random weights. It normalises images by
+        ImageNet's mean and standard deviation itself.
+
+    Source: He et al., "Deep Residual Learning", CVPR 2016; `torchvision.models.resnet50`. Dilation: Yu and
+    Koltun, "Multi-Scale Context Aggregation by Dilated Convolutions", ICLR 2016.
+
+    >>> [tuple(level.shape[1:]) for level in resnet50(dilated=True)(torch.zeros(1, 3, 64, 96))]
+    [(64, 32, 48), (256, 16, 24), (512, 8, 12), (1024, 8, 12), (2048, 8, 12)]
+    """
+    trunk = torchvision_resnet50(
+        norm_layer=norm, replace_stride_with_dilation=[False, dilated, dilated]
+    )
+    first = OrderedDict(normalize=Normalize(), conv1=trunk.conv1, bn1=trunk.bn1, relu=trunk.relu)
+    second = OrderedDict(maxpool=trunk.maxpool, layer1=trunk.layer1)
+    stages = [nn.Sequential(first), nn.Sequential(second), trunk.layer2, trunk.layer3, trunk.layer4]
+    return Backbone(stages=stages, channels=(64, 256, 512, 1024, 2048))
 
 
 def _shipped_weights(trunk: nn.Module) -> dict[str, Tensor]:

@@ -1,11 +1,12 @@
 """Fully convolutional networks: class scores at several strides, upsampled and added from coarse to fine."""
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from course_utils.models import backbones
-from course_utils.models.blocks import crop_to
+from course_utils.models.blocks import convolution_block, crop_to
 from course_utils.ops.conv_transpose import bilinear_kernel, bilinear_transposed_convolve
 
 STRIDES = (32, 16, 8, 4, 2)
@@ -55,6 +56,37 @@ class FCN(nn.Module):
             scores = crop_to(upsample(scores), finer) + score(finer)
         whole = bilinear_transposed_convolve(scores, 2 * self.stride, self.stride, self.stride // 2)
         return crop_to(whole, images)
+
+
+class DilatedFCN(nn.Module):
+    """An FCN without skip connections: its backbone is dilated and stays at stride 8 to the end.
+
+    Where `FCN` adds finer features to get its resolution back, this network does not give it up. It pays with
+    time and memory: the widest features have 16 times as many positions as at stride 32.
+
+    Args:
+        backbone: images in, features out; the last ones, at stride 8, are classified.
+        classes: number of class scores per pixel.
+        dropout: the fraction of the head's features that are 0 in training.
+
+    Source: torchvision's `fcn_resnet50`, after Long et al., CVPR 2015, and Chen et al., "Rethinking Atrous
+    Convolution for Semantic Image Segmentation", 2017, section 3.
+    """
+
+    def __init__(self, *, backbone: backbones.Backbone, classes: int, dropout: float = 0.1):
+        super().__init__()
+        channels = backbone.channels[-1]
+        self.backbone = backbone
+        self.head = nn.Sequential(
+            convolution_block(channels, channels // 4),
+            nn.Dropout(dropout),
+            nn.Conv2d(channels // 4, classes, 1),
+        )
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b classes h w"]:
+        """One score per class and pixel."""
+        scores = self.head(self.backbone(images)[-1])
+        return F.interpolate(scores, images.shape[2:], mode="bilinear")
 
 
 def small(classes: int, stride: int = 2) -> FCN:

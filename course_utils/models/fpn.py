@@ -21,6 +21,18 @@ Crop = Callable[[Tensor, Tensor, int, float], Tensor]  # features, rois, output 
 CROP: Crop = partial(roi_align, sampling_ratio=2, aligned=True)
 
 
+def smooth_block(channels: int, kernel_size: int) -> nn.Sequential:
+    """A convolution, batch normalisation and a ReLU; for kernel size 0 without the convolution."""
+    if kernel_size == 0:
+        return nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU())
+    return convolution_block(channels, channels, kernel_size=kernel_size, padding=kernel_size // 2)
+
+
+def smooth_convolution(channels: int, kernel_size: int) -> nn.Conv2d:
+    """A convolution and nothing else, as in the paper."""
+    return nn.Conv2d(channels, channels, kernel_size, padding=kernel_size // 2)
+
+
 class FPN(nn.Module):
     """From coarse to fine: double the size, add the lateral connection, and smooth each sum.
 
@@ -33,9 +45,13 @@ class FPN(nn.Module):
         channels: of every level of the pyramid.
         kernel_sizes: which levels to return, by their stride, and the size of the convolution that smooths
             each: 3 in the paper. 0 leaves it out, which saves time on fine levels with many pixels.
+        smooth: makes that layer from the channels and the kernel size.
+        subsampled: strides of coarser levels, each of which is every second pixel of the level before. The
+            paper has one, 64, for the largest anchors.
 
-    Source: Lin et al., "Feature Pyramid Networks for Object Detection", CVPR 2017, section 3. Unlike in the
-    paper, batch normalisation and a ReLU follow the last convolution.
+    Source: Lin et al., "Feature Pyramid Networks for Object Detection", CVPR 2017, section 3 and a
+    footnote to 4.1. Unlike in the paper, `smooth_block` adds batch normalisation and a ReLU to the last
+    convolution; `smooth_convolution` is the paper's.
     """
 
     def __init__(
@@ -44,13 +60,15 @@ class FPN(nn.Module):
         inputs: Mapping[int, int],
         channels: int = 256,
         kernel_sizes: Mapping[int, int] = MappingProxyType({4: 3, 8: 3, 16: 3, 32: 3}),
+        smooth: Callable[[int, int], nn.Module] = smooth_block,
+        subsampled: Sequence[int] = (),
     ):
         super().__init__()
         self.lateral = nn.ModuleList(nn.Conv2d(width, channels, 1) for width in inputs.values())
         self.smooth = nn.ModuleDict(
-            {str(stride): _smooth(channels, size) for stride, size in kernel_sizes.items()}
+            {str(stride): smooth(channels, size) for stride, size in kernel_sizes.items()}
         )
-        self.strides, self.channels = tuple(inputs), channels
+        self.strides, self.channels, self.subsampled = tuple(inputs), channels, subsampled
 
     def forward(
         self, features: Sequence[Float[Tensor, "b _ _ _"]]
@@ -60,17 +78,14 @@ class FPN(nn.Module):
         sums = [lateral(level) for lateral, level in zip(self.lateral, features)]
         for fine in range(len(sums) - 2, -1, -1):
             sums[fine] = sums[fine] + upsample_by_two(sums[fine + 1], like=sums[fine])
-        return {
+        levels = {
             stride: self.smooth[str(stride)](level)
             for stride, level in zip(self.strides, sums)
             if str(stride) in self.smooth
         }
-
-
-def _smooth(channels: int, kernel_size: int) -> nn.Sequential:
-    if kernel_size == 0:
-        return nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU())
-    return convolution_block(channels, channels, kernel_size=kernel_size, padding=kernel_size // 2)
+        for stride in self.subsampled:
+            levels[stride] = levels[stride // 2][..., ::2, ::2]
+        return levels
 
 
 def pyramid_level(

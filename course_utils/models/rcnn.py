@@ -223,7 +223,7 @@ class FasterRCNN(nn.Module):
         return losses
 
     @torch.no_grad()
-    def detect(self, features: Features, size: tuple[int, int]) -> Detections:
+    def detect(self, features: Features, size: Sizes) -> Detections:
         """Propose regions, classify and refine them; then apply every other head to the refined boxes."""
         output = self.rpn(features)
         rois, _ = self.rpn.predict(output, size)

@@ -63,6 +63,15 @@ def clip_to_images(
     return boxes.clamp(min=0).minimum(limit[image] if len(limit) > 1 else limit)
 
 
+def has_size(boxes: Float[Tensor, "k 4"], min_size: float) -> Bool[Tensor, " k"]:
+    """Which boxes are at least `min_size` pixels wide and high.
+
+    >>> has_size(torch.tensor([[0.0, 0.0, 5.0, 5.0], [3.0, 0.0, 3.0, 5.0]]), 0.01)
+    tensor([ True, False])
+    """
+    return (boxes[:, 2:] - boxes[:, :2] >= min_size).all(dim=1)
+
+
 def each_size(
     run: Callable[[Tensor, tuple[int, int]], list], images: Float[Tensor, "b 3 h w"], sizes: Sizes
 ) -> list:

@@ -1,6 +1,6 @@
 """Region proposal network: for every anchor, is it an object, and which box fits the object better?"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,7 +11,13 @@ from torch import Tensor, nn
 from course_utils.fast.boxes import box_iou
 from course_utils.fast.nms import batched_nms
 from course_utils.models.blocks import convolution_block
-from course_utils.models.regions import GroundTruth, Sizes, clip_to_images, first_per_image
+from course_utils.models.regions import (
+    GroundTruth,
+    Sizes,
+    clip_to_images,
+    first_per_image,
+    has_size,
+)
 from course_utils.ops.anchors import pyramid_anchors
 from course_utils.ops.assignment import balanced_sample, class_targets, match_boxes
 from course_utils.ops.box_coding import decode_boxes, encode_boxes
@@ -46,6 +52,11 @@ class RPN(nn.Module):
         pre_nms_top_n: how many boxes of each level and image, by objectness, go to non-maximum suppression.
         post_nms_top_n: how many proposals of each image are kept after it.
         nms_threshold: a box is suppressed by a better one of its level when their IoU is above this.
+        training_top_n: both numbers in training mode, where more proposals help; None for the same ones.
+        min_size: narrower or lower proposals are dropped, in pixels.
+        anchors: places the anchors, called as `pyramid_anchors` is.
+        anchors_in_padding: whether anchors whose centre lies in the padding are trained as background.
+        norm: makes the normalisation after the 3 x 3 convolution; None for none, as in the paper.
 
     Source: Ren et al., "Faster R-CNN", NeurIPS 2015, section 3.1; with a pyramid as in Lin et al., CVPR 2017.
     """
@@ -62,17 +73,24 @@ class RPN(nn.Module):
         pre_nms_top_n: int = 2000,
         post_nms_top_n: int = 1000,
         nms_threshold: float = 0.7,
+        training_top_n: int | None = None,
+        min_size: float = 0.0,
+        anchors: Callable[..., list[Tensor]] = pyramid_anchors,
+        anchors_in_padding: bool = False,
+        norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d,
     ):
         super().__init__()
         shapes = len(sizes[0]) * len(aspect_ratios)
-        self.hidden = convolution_block(channels, channels)
+        self.hidden = convolution_block(channels, channels, norm=norm)
         self.objectness = nn.Conv2d(channels, shapes, 1)
         self.deltas = nn.Conv2d(channels, 4 * shapes, 1)
         self.strides, self.sizes, self.aspect_ratios = strides, sizes, aspect_ratios
         self.batch_size_per_image = batch_size_per_image
         self.positive_fraction = positive_fraction
         self.pre_nms_top_n, self.post_nms_top_n = pre_nms_top_n, post_nms_top_n
-        self.nms_threshold = nms_threshold
+        self.training_top_n = training_top_n
+        self.nms_threshold, self.min_size = nms_threshold, min_size
+        self.anchors, self.anchors_in_padding = anchors, anchors_in_padding
 
     def forward(self, features: Mapping[int, Float[Tensor, "b c _ _"]]) -> RPNOutput:
         """A prediction for every anchor, from the levels of its own strides."""
@@ -82,7 +100,7 @@ class RPN(nn.Module):
             hidden = self.hidden(level)
             objectness.append(self.objectness(hidden).permute(0, 2, 3, 1).flatten(1))
             deltas.append(self.deltas(hidden).permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, 4)))
-        anchors = pyramid_anchors(
+        anchors = self.anchors(
             [tuple(level.shape[2:]) for level in levels],
             self.strides,
             self.sizes,
@@ -109,7 +127,8 @@ class RPN(nn.Module):
             anchors: those of one image.
             ground_truth: the objects of the batch.
             images: number of images in the batch.
-            sizes: height and width of each image; anchors whose centre lies in the padding are not used.
+            sizes: height and width of each image; anchors whose centre lies in the padding are not used,
+                unless `anchors_in_padding` says so.
 
         Returns:
             1 for an object, 0 for background, -1 for anchors that are not used; and the box targets, 0 where
@@ -123,7 +142,7 @@ class RPN(nn.Module):
             labels[number] = class_targets(matches, labels.new_ones(len(boxes)))
             positive = (matches >= 0).nonzero()[:, 0]
             deltas[number, positive] = encode_boxes(boxes[matches[positive]], anchors[positive])
-        if sizes is not None:
+        if sizes is not None and not self.anchors_in_padding:
             centre = (anchors[:, :2] + anchors[:, 2:]) / 2
             inside = centre < sizes.flip(1).to(anchors)[:, None]  # [b, n, 2]
             labels = torch.where(inside.all(dim=2), labels, -1)
@@ -139,7 +158,7 @@ class RPN(nn.Module):
             labels, deltas: of `targets`.
 
         Returns:
-            "objectness" and "proposal_box", divided by the number of anchors to sample in the batch.
+            "objectness" and "proposal_box", divided by the number of sampled anchors.
         """
         samples = [
             balanced_sample(row, self.batch_size_per_image, self.positive_fraction)
@@ -158,7 +177,7 @@ class RPN(nn.Module):
             beta=1 / 9,
             reduction="sum",
         )
-        count = self.batch_size_per_image * len(labels)
+        count = max(len(sampled), 1)
         return {"objectness": objectness / count, "proposal_box": box / count}
 
     @torch.no_grad()
@@ -174,10 +193,11 @@ class RPN(nn.Module):
         Returns:
             `image, x1, y1, x2, y2` of each proposal and its objectness, 0..1, by falling objectness.
         """
+        top_n = self.training_top_n if self.training else None
         best, level, start = [], [], 0
         for number, count in enumerate(output.levels):
             scores = output.objectness[:, start : start + count]
-            best.append(scores.topk(min(self.pre_nms_top_n, count)).indices + start)
+            best.append(scores.topk(min(top_n or self.pre_nms_top_n, count)).indices + start)
             level += [number] * best[-1].shape[1]
             start += count
         best = torch.cat(best, dim=1)  # [b, m]
@@ -189,8 +209,10 @@ class RPN(nn.Module):
         boxes = clip_to_images(boxes, image, sizes)
         level = torch.tensor(level, device=best.device).repeat(images)
         group = image * len(output.levels) + level
+        large = has_size(boxes, self.min_size)
+        image, boxes, scores, group = image[large], boxes[large], scores[large], group[large]
         keep = batched_nms(boxes, scores, group, self.nms_threshold)
-        keep = keep[first_per_image(image[keep], self.post_nms_top_n)]
+        keep = keep[first_per_image(image[keep], top_n or self.post_nms_top_n)]
         return torch.cat([image[keep, None], boxes[keep]], dim=1), scores[keep]
 
 

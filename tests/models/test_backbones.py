@@ -109,6 +109,25 @@ def test_online_weights_without_a_network(monkeypatch):
         backbones.mobilenet_v2("online")
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("dilated", [False, True])
+def test_resnet50_is_torchvisions(dilated):
+    ours = backbones.resnet50(dilated=dilated).eval()
+    theirs = torchvision.models.resnet50(replace_stride_with_dilation=[False, dilated, dilated])
+    theirs.fc = torch.nn.Identity()
+    theirs.load_state_dict(dict(zip(theirs.state_dict(), ours.state_dict().values(), strict=True)))
+    images = torch.rand(1, 3, 70, 97)
+    normalised = torchvision.transforms.functional.normalize(
+        images, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    )
+    features, scale = ours(images), 2
+    assert_close(features[-1].mean(dim=(2, 3)), theirs.eval()(normalised), rtol=1e-4, atol=1e-4)
+    for feature, channels in zip(features, ours.channels, strict=True):
+        expected = [-(-side // min(scale, 8 if dilated else 32)) for side in (70, 97)]
+        assert list(feature.shape[1:]) == [channels, *expected]
+        scale *= 2
+
+
 @pytest.mark.usefixtures("as_student")
 def test_messages():
     with pytest.raises(ValueError, match=r'^weights: expected None, "shipped" or "online", got "?'):

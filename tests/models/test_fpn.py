@@ -8,11 +8,12 @@ import torch
 import torchvision
 from torch import nn
 from torch.testing import assert_close
+from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 from torchvision.ops.poolers import LevelMapper
 
 from course_utils.fast.roi import roi_align, roi_pool
 from course_utils.models import backbones
-from course_utils.models.fpn import FPN, crop_regions, pyramid_level
+from course_utils.models.fpn import FPN, crop_regions, pyramid_level, smooth_convolution
 from course_utils.models.regions import boxes_to_rois
 from tests.models.detector_inputs import random_boxes
 
@@ -130,3 +131,23 @@ def test_fpn_smooths_and_returns_the_levels_it_is_told():
     sums = neck.lateral[0](features[0]) + up(neck.lateral[1](features[1]) + up(top))
     assert_close(levels[2], sums.relu() / (1 + 1e-5) ** 0.5)
     assert not any(isinstance(layer, nn.Conv2d) for layer in neck.smooth["2"])
+
+
+def test_the_papers_pyramid_is_torchvisions():
+    """A convolution and nothing else after each sum, and every second pixel of the coarsest level."""
+    inputs, shapes = {4: 3, 8: 5, 16: 6}, ((24, 32), (12, 16), (6, 8))
+    ours = FPN(
+        inputs=inputs, channels=7, kernel_sizes=dict.fromkeys(inputs, 3), smooth=smooth_convolution,
+        subsampled=(32, 64),
+    )  # fmt: skip
+    theirs = FeaturePyramidNetwork(list(inputs.values()), 7, LastLevelMaxPool())
+    for number, smooth in enumerate(ours.smooth.values()):
+        ours.lateral[number].load_state_dict(theirs.inner_blocks[number][0].state_dict())
+        smooth.load_state_dict(theirs.layer_blocks[number][0].state_dict())
+    features = [torch.rand(2, width, *shape) for width, shape in zip(inputs.values(), shapes)]
+    expected = theirs(dict(zip("012", features)))
+    found = ours(features)
+    assert list(found) == [4, 8, 16, 32, 64]
+    for mine, level in zip(list(found.values())[:4], expected.values(), strict=True):
+        assert_close(mine, level)
+    assert torch.equal(found[64], found[32][:, :, ::2, ::2]) and found[64].shape[2:] == (2, 2)

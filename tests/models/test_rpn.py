@@ -210,3 +210,61 @@ def test_identical_scores(strides):
     for number in range(2):
         iou = box_iou(*[rois[rois[:, 0] == number, 1:]] * 2).fill_diagonal_(0)
         assert iou.max() <= 0.7
+
+
+def test_more_proposals_in_training():
+    options = {"pre_nms_top_n": 30, "post_nms_top_n": 20, "nms_threshold": 1.0}
+    rpn = RPN(channels=4, strides=(8,), sizes=((48.0,),), training_top_n=50, **options)
+    output = random_output(2, (8,))
+    assert len(rpn.predict(output, (64, 64))[0]) == 2 * 50
+    assert len(rpn.eval().predict(output, (64, 64))[0]) == 2 * 20
+
+
+def test_small_proposals_are_dropped_as_by_torchvision():
+    output = random_output(1, (8,))
+    output.deltas[..., 0] += 4 * torch.randn_like(output.deltas[..., 0])  # many outside the image
+    output = RPNOutput(*(part.float() for part in output[:3]), output.levels)
+    rpn = RPN(channels=4, strides=(8,), sizes=((48.0,),), min_size=1e-3)
+    theirs = theirs_rpn(rpn)
+    theirs.min_size = 1e-3
+    boxes = theirs.box_coder.decode(output.deltas.flatten(0, 1), [output.anchors]).view(1, -1, 4)
+    (expected,), _ = theirs.filter_proposals(
+        boxes, output.objectness, [(64, 64)], list(output.levels)
+    )
+    rois, _ = rpn.predict(output, (64, 64))
+    assert_close(rois[:, 1:], expected)
+    rpn.min_size = 0.0
+    assert len(rpn.predict(output, (64, 64))[0]) > len(rois)
+
+
+def test_anchors_in_the_padding_are_background_if_wanted():
+    rpn = RPN(channels=4, strides=(8,), sizes=((48.0,),), anchors_in_padding=True)
+    anchors = torch.cat(anchors_of((8,))).float()
+    objects = flatten_targets([{"boxes": anchors[:1] + 30, "labels": torch.ones(1).long()}])
+    sizes = torch.tensor([[40, 40]])
+    labels, _ = rpn.targets(anchors, objects, 1, sizes)
+    assert torch.equal(labels, rpn.targets(anchors, objects, 1)[0])
+    rpn.anchors_in_padding = False
+    assert (labels[0] != rpn.targets(anchors, objects, 1, sizes)[0][0]).sum() > 50
+
+
+def test_the_loss_is_a_mean_where_there_are_few_anchors():
+    rpn = RPN(channels=4, strides=(8,), sizes=((48.0,),), batch_size_per_image=1000)
+    output = random_output(2, (8,))
+    output = RPNOutput(*(part.float() for part in output[:3]), output.levels)
+    labels = torch.zeros(2, len(output.anchors), dtype=torch.int64)
+    labels[:, 100:] = -1
+    losses = rpn.loss(output, labels, torch.zeros_like(output.deltas))
+    assert_close(losses["objectness"], F.softplus(output.objectness[:, :100]).mean())
+    nothing = rpn.loss(output, torch.full_like(labels, -1), torch.zeros_like(output.deltas))
+    assert nothing == {"objectness": 0, "proposal_box": 0}
+
+
+def test_other_anchors():
+    def shifted(*shape, device):
+        return [level + 3 for level in pyramid_anchors(*shape, device=device)]
+
+    options = {"channels": 4, "strides": (8,), "sizes": ((48.0,),)}
+    features = {8: torch.rand(1, 4, 6, 5)}
+    anchors = RPN(**options, anchors=shifted)(features).anchors
+    assert torch.equal(anchors, RPN(**options)(features).anchors + 3)

@@ -1,6 +1,6 @@
 """The box head: the class of a region, and its box."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -10,9 +10,14 @@ from torch import Tensor, nn
 from course_utils.fast.nms import batched_nms
 from course_utils.models.blocks import convolution_block
 from course_utils.models.fpn import Crop, Features, crop_regions
-from course_utils.models.regions import GroundTruth, first_per_image
+from course_utils.models.regions import (
+    GroundTruth,
+    Sizes,
+    clip_to_images,
+    first_per_image,
+    has_size,
+)
 from course_utils.ops.box_coding import decode_boxes, encode_boxes
-from course_utils.ops.boxes import clip_boxes_to_image
 
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # bring the four box targets to similar variance
 
@@ -33,8 +38,10 @@ class BoxHead(nn.Module):
         score_threshold: detections with a lower score are dropped.
         nms_threshold: a box is suppressed by a better one of its class when their IoU is above this.
         detections_per_image: how many detections of an image are kept, by score.
+        min_size: narrower or lower detections are dropped, in pixels.
+        norm: makes the normalisation after each fully connected layer; None for none, as in the paper.
 
-    Source: Girshick, "Fast R-CNN", ICCV 2015, section 2; the batch normalisation is ours.
+    Source: Girshick, "Fast R-CNN", ICCV 2015, section 2.
     """
 
     def __init__(
@@ -48,11 +55,13 @@ class BoxHead(nn.Module):
         score_threshold: float = 0.05,
         nms_threshold: float = 0.5,
         detections_per_image: int = 100,
+        min_size: float = 0.0,
+        norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d,
     ):
         super().__init__()
         self.layers = nn.Sequential(
-            convolution_block(channels, hidden, kernel_size=crop_size, padding=0),
-            convolution_block(hidden, hidden, kernel_size=1, padding=0),
+            convolution_block(channels, hidden, kernel_size=crop_size, padding=0, norm=norm),
+            convolution_block(hidden, hidden, kernel_size=1, padding=0, norm=norm),
             nn.Flatten(),
         )
         self.scores = nn.Linear(hidden, classes + 1)
@@ -63,7 +72,7 @@ class BoxHead(nn.Module):
             nn.init.zeros_(layer.bias)
         self.crop_size, self.crop_strides, self.classes = crop_size, crop_strides, classes
         self.score_threshold, self.nms_threshold = score_threshold, nms_threshold
-        self.detections_per_image = detections_per_image
+        self.detections_per_image, self.min_size = detections_per_image, min_size
 
     def crops(
         self, features: Features, rois: Float[Tensor, "k 5"], crop: Crop
@@ -109,14 +118,14 @@ class BoxHead(nn.Module):
 
     @torch.no_grad()
     def predict(
-        self, prediction: Prediction, rois: Float[Tensor, "k 5"], size: tuple[int, int]
+        self, prediction: Prediction, rois: Float[Tensor, "k 5"], size: Sizes
     ) -> dict[str, Tensor]:
         """Detections: the refined box of every class whose score is high enough, after NMS per class.
 
         Args:
             prediction: of the head.
             rois: the regions, `image, x1, y1, x2, y2` in pixels.
-            size: (height, width) of the images.
+            size: (height, width) of the images in pixels, or `[b, 2]` with those of each image.
 
         Returns:
             "image", "boxes", "labels" and "scores" of all detections in the batch, by falling score.
@@ -126,7 +135,9 @@ class BoxHead(nn.Module):
         region, label = (probability > self.score_threshold).nonzero(as_tuple=True)
         deltas = deltas.unflatten(1, (-1, 4))[region, label]
         boxes = decode_boxes(deltas, rois[region, 1:], WEIGHTS)
-        boxes = clip_boxes_to_image(boxes, size)
+        boxes = clip_to_images(boxes, rois[region, 0].long(), size)
+        large = has_size(boxes, self.min_size)
+        region, label, boxes = region[large], label[large], boxes[large]
         image, score = rois[region, 0].long(), probability[region, label]
         group = image * self.classes + label
         keep = batched_nms(boxes, score, group, self.nms_threshold)

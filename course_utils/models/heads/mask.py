@@ -1,18 +1,21 @@
 """The mask head: which pixels of a region belong to the object."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
 from course_utils.fast.masks import paste_masks
 from course_utils.fast.roi import roi_align
 from course_utils.models.blocks import convolution_block
 from course_utils.models.fpn import Crop, Features, crop_regions
-from course_utils.models.regions import GroundTruth
+from course_utils.models.regions import GroundTruth, Sizes
+
+CROP_TRUTH = partial(roi_align, aligned=True)
 
 
 class MaskHead(nn.Module):
@@ -28,6 +31,11 @@ class MaskHead(nn.Module):
         crop_strides: the levels of the pyramid from which regions are cropped.
         width: channels of the convolutions.
         convolutions: how many there are.
+        upsampled: channels after the transposed convolution, if a ReLU and a 1 x 1 convolution follow it: 256
+            in the paper. None: the transposed convolution makes the masks itself.
+        norm: makes the normalisation after each convolution; None for none.
+        crop_truth: crops the ground-truth masks, called as `roi_align`.
+        paste: makes masks of images, called as `paste_masks`.
 
     Source: He et al., "Mask R-CNN", ICCV 2017, section 3 and figure 4.
     """
@@ -41,14 +49,21 @@ class MaskHead(nn.Module):
         crop_strides: Sequence[int] = (4, 8, 16, 32),
         width: int = 256,
         convolutions: int = 4,
+        upsampled: int | None = None,
+        norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d,
+        crop_truth: Callable[[Tensor, Tensor, int], Tensor] = CROP_TRUTH,
+        paste: Callable[[Tensor, Tensor, Sizes], Tensor] = paste_masks,
     ):
         super().__init__()
         widths = [channels] + [width] * convolutions
         self.layers = nn.Sequential(
-            *(convolution_block(a, b) for a, b in itertools.pairwise(widths)),
-            nn.ConvTranspose2d(width, classes, 2, stride=2),
+            *(convolution_block(a, b, norm=norm) for a, b in itertools.pairwise(widths)),
+            nn.ConvTranspose2d(width, upsampled or classes, 2, stride=2),
         )
+        if upsampled:
+            self.layers.extend([nn.ReLU(inplace=True), nn.Conv2d(upsampled, classes, 1)])
         self.crop_size, self.crop_strides, self.classes = crop_size, crop_strides, classes
+        self.crop_truth, self.paste = crop_truth, paste
 
     def crops(
         self, features: Features, rois: Float[Tensor, "k 5"], crop: Crop
@@ -77,7 +92,7 @@ class MaskHead(nn.Module):
         """
         rois = torch.cat([matches[:, None].to(boxes), boxes], dim=1)
         masks = ground_truth["masks"]
-        targets = roi_align(masks[:, None].to(boxes), rois, 2 * self.crop_size, aligned=True)[:, 0]
+        targets = self.crop_truth(masks[:, None].to(boxes), rois, 2 * self.crop_size)[:, 0]
         known = masks.flatten(1).any(dim=1)[matches]
         return torch.where(known[:, None, None], targets, -1)
 
@@ -113,7 +128,7 @@ class MaskHead(nn.Module):
         logits: Float[Tensor, "p classes m m"],
         boxes: Float[Tensor, "p 4"],
         labels: Int64[Tensor, " p"],
-        size: tuple[int, int],
-    ) -> Bool[Tensor, "p h w"]:
+        size: Sizes,
+    ) -> Shaped[Tensor, "p _ _"]:
         """Masks of the whole image: that of the detected class, stretched over the detected box."""
-        return paste_masks(self.of_class(logits, labels).sigmoid(), boxes, size)
+        return self.paste(self.of_class(logits, labels).sigmoid(), boxes, size)

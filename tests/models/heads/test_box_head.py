@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 from torchvision.models.detection import roi_heads
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 
 from course_utils.models.heads.box import WEIGHTS, BoxHead
 from course_utils.models.regions import boxes_to_rois, split_by_image
@@ -70,3 +71,38 @@ def test_box_head_is_two_fully_connected_layers():
     assert_close(scores, head.scores(hidden))
     assert_close(deltas, head.deltas(hidden))
     assert scores.shape == (6, 5) and deltas.shape == (6, 16)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_each_image_clips_its_own_boxes_and_drops_what_is_left_of_none(seed):
+    torch.manual_seed(seed)
+    head = BoxHead(channels=1, classes=4, score_threshold=0.15, min_size=1e-2)
+    proposals = [random_boxes(count, (50, 70), 8.0) for count in (40, 25)]
+    scores = 2 * torch.randn(65, 5, dtype=torch.float64)
+    deltas = 9 * torch.randn(65, 16, dtype=torch.float64)
+    sizes = torch.tensor([[50, 70], [41, 33]])
+    found = head.predict((scores, deltas), boxes_to_rois(proposals), sizes)
+    expected = theirs_heads(score=0.15).postprocess_detections(
+        scores, F.pad(deltas, (4, 0)), proposals, [(50, 70), (41, 33)]
+    )
+    for mine, boxes, score, labels in zip(split_by_image(found, 2), *expected):
+        assert_close(mine, {"boxes": boxes, "labels": labels, "scores": score})
+    head.min_size = 0.0
+    more = head.predict((scores, deltas), boxes_to_rois(proposals), sizes)
+    assert len(more["boxes"]) > len(found["boxes"]) > 0
+
+
+def test_a_box_head_without_normalisation_is_torchvisions():
+    head = BoxHead(channels=3, classes=4, crop_size=5, hidden=8, norm=None)
+    mlp, predictor = TwoMLPHead(3 * 25, 8), FastRCNNPredictor(8, 5)
+    for layer, theirs in zip((head.layers[0][0], head.layers[1][0]), (mlp.fc6, mlp.fc7)):
+        layer.weight.data = theirs.weight.data.reshape(layer.weight.shape)
+        layer.bias.data = theirs.bias.data
+    head.scores.load_state_dict(predictor.cls_score.state_dict())
+    head.deltas.weight.data, head.deltas.bias.data = (
+        predictor.bbox_pred.weight.data[4:],
+        predictor.bbox_pred.bias.data[4:],
+    )
+    crops = torch.rand(6, 3, 5, 5)
+    scores, deltas = predictor(mlp(crops))
+    assert_close(head(crops), (scores, deltas[:, 4:]))

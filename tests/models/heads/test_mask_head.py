@@ -6,8 +6,10 @@ import torch.nn.functional as F
 import torchvision
 from torch.testing import assert_close
 from torchvision.models.detection import roi_heads
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
 from course_utils.data.collate import flatten_targets
+from course_utils.fast.roi import roi_align
 from course_utils.models import panoptic_unet
 from course_utils.models.heads.mask import MaskHead
 from course_utils.ops.masks import crop_masks, masks_to_boxes, paste_masks
@@ -133,3 +135,29 @@ def test_an_object_without_an_outline_teaches_no_mask():
     both = [0, 2]
     expected = head.loss(logits[both], labels[both], targets[both])["mask"]
     assert_close(loss * 3, expected * 2)
+
+
+def test_the_papers_mask_head_is_torchvisions():
+    """Transposed convolution, ReLU, and a 1 x 1 convolution; no normalisation; masks cropped another way."""
+    head = MaskHead(
+        channels=3, classes=4, width=6, convolutions=2, upsampled=5, norm=None, crop_truth=roi_align
+    )
+    layers, predictor = MaskRCNNHeads(3, (6, 6), 1), MaskRCNNPredictor(6, 5, 5)
+    for layer, theirs in zip(head.layers, layers):
+        layer[0].load_state_dict(theirs[0].state_dict())
+    head.layers[2].load_state_dict(predictor.conv5_mask.state_dict())
+    last = {key: rows[1:] for key, rows in predictor.mask_fcn_logits.state_dict().items()}
+    head.layers[4].load_state_dict(last)
+    crops = torch.rand(7, 3, 14, 14)
+    assert_close(head(crops), predictor(layers(crops))[:, 1:])
+    target = random_targets([5], least=20)[0]
+    boxes, matches = random_boxes(12).float(), torch.randint(0, 5, (12,))
+    expected = roi_heads.project_masks_on_boxes(target["masks"], boxes, matches, 28)
+    assert_close(head.targets(boxes, flatten_targets([target]), matches), expected)
+
+
+def test_masks_can_be_pasted_by_the_caller():
+    head = MaskHead(channels=3, classes=4, paste=lambda masks, boxes, size: masks)
+    logits, boxes, labels = torch.randn(2, 4, 28, 28), random_boxes(2).float(), torch.tensor([2, 4])
+    masks = head.predict(logits, boxes, labels, torch.tensor([[64, 64], [60, 50]]))
+    assert_close(masks, torch.stack([logits[0, 1], logits[1, 3]]).sigmoid())
