@@ -220,6 +220,11 @@ def tidy(notebook: NotebookNode) -> NotebookNode:
     return notebook
 
 
+def picture(output: NotebookNode) -> str | None:
+    """The MIME type of the picture in an output; None if there is none."""
+    return next((kind for kind in output.get("data", {}) if kind.startswith("image/")), None)
+
+
 def without_widgets(outputs: list[NotebookNode]) -> list[NotebookNode]:
     """The outputs, changed in place: a widget, whose id is new each time, leaves its text."""
     for output in outputs:

@@ -20,6 +20,7 @@ from latex2mathml.converter import convert as latex_to_mathml
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell, new_notebook
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -31,11 +32,13 @@ from tools.notebooks import (
     execute_with_progress,
     failure,
     find,
+    picture,
     tidy,
 )
 
 TEMPLATES = Path(__file__).resolve().parent / "site"
 SITE = ROOT / "build" / "site"
+GLOSSARY = ROOT / "docs" / "glossary.md"
 SECONDS, SECONDS_WITH_TRAINING, COURSE_SECONDS, MEGABYTES = 60, 90, 720, 2048
 
 
@@ -110,12 +113,20 @@ def write_site(folder: Path, names: list[str], executions: Iterable[Execution]) 
         (new / f"{name}.html").write_text(text, encoding="utf-8")
         rows.append(entry)
         contents[name] = sections(text)
+    (new / "glossary.html").write_text(page(glossary(), "glossary"), encoding="utf-8")
     (new / "index.html").write_text(index(rows, contents), encoding="utf-8")
     if folder.exists():
         folder.rename(old)
     new.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
     return rows
+
+
+def glossary() -> NotebookNode:
+    """docs/glossary.md as a notebook without code, whose links lead to the other pages."""
+    text = GLOSSARY.read_text(encoding="utf-8")
+    text = re.sub(r"\.\./notebooks/(\w+)\.ipynb", r"\1.html", text)
+    return new_notebook(cells=[new_markdown_cell(text)])
 
 
 def row(name: str, execution: Execution) -> Row:
@@ -125,10 +136,9 @@ def row(name: str, execution: Execution) -> Row:
         budget = SECONDS_WITH_TRAINING
     megabytes = execution.peak_bytes / 2**20
     over = execution.seconds > budget or megabytes > MEGABYTES
-    pictures = [
-        out for c in code_cells(notebook) for out in c.outputs if "image/png" in out.get("data", {})
-    ]
-    alt = pictures[0].get("metadata", {}).get("image/png", {}).get("alt", "") if pictures else ""
+    pictures = [out for c in code_cells(notebook) for out in c.outputs if picture(out)]
+    first = pictures[0] if pictures else None
+    kind = picture(first) if first else None
     return Row(
         name,
         execution.seconds,
@@ -139,8 +149,8 @@ def row(name: str, execution: Execution) -> Row:
         "failed" if execution.problem else "over budget" if over else "ok",
         execution.problem,
         *introduction(notebook, name),
-        thumbnail(pictures[0].data["image/png"]) if pictures else None,
-        alt,
+        thumbnail(first.data[kind]) if first else None,
+        first.get("metadata", {}).get(kind, {}).get("alt", "") if first else "",
     )
 
 
@@ -199,7 +209,7 @@ def words(markup: str) -> str:
 
 
 def thumbnail(png: str) -> str:
-    """A figure (base64 PNG in and out) small enough for a card."""
+    """A figure (base64) small enough for a card."""
     image = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGBA")
     image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     image.thumbnail((640, 360), Image.Resampling.LANCZOS)

@@ -168,9 +168,9 @@ class Exporter(run.Exporter, SlidesExporter):
         yield "size", size
 
 
-def size(png: str) -> tuple[int, int]:
-    """Width and height of a figure (base64 PNG) in pixels."""
-    return Image.open(io.BytesIO(base64.b64decode(png))).size
+def size(image: str) -> tuple[int, int]:
+    """Width and height of a figure (base64) in pixels."""
+    return Image.open(io.BytesIO(base64.b64decode(image))).size
 
 
 def write_list(folder: Path) -> None:

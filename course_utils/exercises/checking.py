@@ -1,10 +1,12 @@
 """How an exercise is checked: call the student's function on chosen inputs and compare the results."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 NOT_ATTEMPTED = "Not attempted yet: replace `raise NotImplementedError` with your own lines."
 
@@ -36,6 +38,38 @@ class Verdict(NamedTuple):
 
     def __repr__(self) -> str:
         return self.message
+
+
+class ForbiddenCallError(Exception):
+    """A function was called that the exercise asks you to do without."""
+
+
+class forbid(TorchFunctionMode):
+    """Inside this context, the given functions of torch raise `ForbiddenCallError`.
+
+    A function is recognised by its name, so that its spellings as a method of a tensor and as a layer
+    (`torch.nn.ConvTranspose2d` for `F.conv_transpose2d`) are refused as well.
+
+    Args:
+        functions: functions of `torch`, `torch.nn.functional` or methods of `torch.Tensor`.
+
+    >>> with forbid(torch.nn.functional.cross_entropy):
+    ...     torch.nn.CrossEntropyLoss()(torch.zeros(1, 2), torch.tensor([0]))
+    Traceback (most recent call last):
+    ...
+    course_utils.exercises.checking.ForbiddenCallError: your function should not call cross_entropy here
+    """
+
+    def __init__(self, *functions: Callable) -> None:
+        super().__init__()
+        self.names = {function.__name__ for function in functions}
+
+    def __torch_function__(
+        self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        if (name := getattr(func, "__name__", "")) in self.names:
+            raise ForbiddenCallError(f"your function should not call {name} here")
+        return func(*args, **(kwargs or {}))
 
 
 def _difference(got: Any, expected: Any, what: str = "the result") -> str | None:
@@ -78,13 +112,19 @@ def _show(value: Any) -> str:
     return text if len(text) <= 120 else text[:117] + "..."
 
 
-def check(student: Callable, reference: Callable, cases: Sequence[Case]) -> Verdict:
+def check(
+    student: Callable,
+    reference: Callable,
+    cases: Sequence[Case],
+    forbidden: Sequence[Callable] = (),
+) -> Verdict:
     """Call a student's function on every case and compare its results with the reference's, to 1e-4.
 
     Args:
         student: the function to check; if it raises NotImplementedError, the exercise is not attempted.
         reference: a correct function with the same arguments.
         cases: the inputs, simplest first. `student` gets copies of the tensors, which it may change.
+        forbidden: functions of torch that `student` must do without; see `forbid`.
 
     Returns:
         The verdict on the first case that fails, or on all cases.
@@ -100,7 +140,10 @@ def check(student: Callable, reference: Callable, cases: Sequence[Case]) -> Verd
             value.clone() if isinstance(value, Tensor) else value for value in case.arguments
         )
         try:
-            got = student(*copies)
+            with forbid(*forbidden) if forbidden else nullcontext():
+                got = student(*copies)
+        except ForbiddenCallError as error:
+            return Verdict(False, f"Not yet: for {case.what}, {error}. Hint: {case.hint}")
         except Exception as error:
             if type(error) is NotImplementedError and not error.args:  # torch's own has a message
                 return Verdict(None, NOT_ATTEMPTED)

@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, interpolate, max_pool2d
+from torch.nn.functional import cross_entropy, interpolate, max_pool2d, nll_loss
 
 from course_utils.core import VOID
 from course_utils.data.voc import colour_map
 from course_utils.exercises.checking import Case, Verdict, check
+from course_utils.ops.conv_transpose import bilinear_transposed_convolve
 
 SCORES = torch.tensor([[[2.0, 0.0, 1.0], [1.0, 1.0, 4.0]], [[1.0, 0.0, 3.0], [3.0, 1.0, -2.0]]])
 LABELS = torch.tensor([[0, 1, 1], [1, VOID, 0]])
@@ -19,7 +20,10 @@ def _mean_loss(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def check_mean_loss(student: Callable) -> Verdict:
-    """Check `student(scores [c, h, w], labels [h, w]) -> loss`: mean cross-entropy, void ignored."""
+    """Check `student(scores [c, h, w], labels [h, w]) -> loss`: mean cross-entropy, void ignored.
+
+    `cross_entropy` and `nll_loss` of torch are refused.
+    """
     several = torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(0))
     classes = torch.arange(15).reshape(3, 5) % 4
     cases = [
@@ -45,7 +49,7 @@ def check_mean_loss(student: Callable) -> Verdict:
             "exp(200) overflows in float32: `log_softmax` subtracts the largest score first.",
         ),
     ]
-    return check(student, _mean_loss, cases)
+    return check(student, _mean_loss, cases, forbidden=(cross_entropy, nll_loss))
 
 
 def _add_finer(coarse: Tensor, finer: Tensor) -> Tensor:
@@ -53,8 +57,17 @@ def _add_finer(coarse: Tensor, finer: Tensor) -> Tensor:
     return doubled[:, : finer.shape[1], : finer.shape[2]] + finer
 
 
+def _add_finer_transposed(coarse: Tensor, finer: Tensor) -> Tensor:
+    doubled = bilinear_transposed_convolve(coarse[None], 4, 2, 1)[0]
+    return doubled[:, : finer.shape[1], : finer.shape[2]] + finer
+
+
 def check_add_finer(student: Callable) -> Verdict:
-    """Check `student(coarse [c, h, w], finer [c, H, W]) -> sum [c, H, W]`: upsample by 2, crop, add."""
+    """Check `student(coarse [c, h, w], finer [c, H, W]) -> sum [c, H, W]`: upsample by 2, crop, add.
+
+    Interpolation (`align_corners=False`) and the transposed convolution that starts out bilinear differ at
+    the border of the map; either is accepted.
+    """
     coarse = torch.tensor([[[4.0, 0.0, 1.0], [0.0, 2.0, 3.0]], [[1.0, 5.0, 0.0], [2.0, 2.0, 8.0]]])
     finer = torch.arange(48.0).reshape(2, 4, 6) / 10
     cases = [
@@ -70,7 +83,9 @@ def check_add_finer(student: Callable) -> Verdict:
             "Upsample by 2 first, then crop the last row and column; do not resize to the odd size.",
         ),
     ]
-    return check(student, _add_finer, cases)
+    verdict = check(student, _add_finer, cases)
+    transposed = check(student, _add_finer_transposed, cases)
+    return transposed if transposed.passed else verdict
 
 
 def _classes_of_colours(picture: Tensor, colours: Tensor) -> Tensor:
@@ -133,6 +148,10 @@ def check_wrong_near_borders(student: Callable) -> Verdict:
     corner[6:, 5:] = 2
     far = corner.clone()
     far[0, 0], far[5, 4], far[8, 7] = 0, 0, 1
+    pixel = torch.zeros(9, 11, dtype=torch.int64)
+    pixel[5, 4], pixel[0, 10] = 7, 3
+    square = pixel.clone()
+    square[2:9, 1:8] = 1
     cases = [
         Case(
             "two halves whose border is predicted one column too far to the right",
@@ -148,6 +167,16 @@ def check_wrong_near_borders(student: Callable) -> Verdict:
             "a region with a corner",
             (far, corner, 1),
             "Diagonal neighbours count, and errors far from the border do not.",
+        ),
+        Case(
+            "a single pixel of another class and distance 2",
+            (square, pixel, 2),
+            "A pixel that is 2 rows and 2 columns away is near: a square of 5 x 5 pixels, not a disc.",
+        ),
+        Case(
+            "the same with distance 3",
+            (square, pixel, 3),
+            "The square has 7 x 7 pixels now; where it reaches beyond the image, it is cut.",
         ),
         Case(
             "a prediction with borders that the labels do not have",

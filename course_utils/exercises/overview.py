@@ -25,6 +25,7 @@ def check_instance_boxes(student: Callable) -> Verdict:
     """Check `student(instances [h, w]) -> boxes [n, 4]`: the tight boxes of objects 1, 2, ..., n."""
     single = _mask(4, 4, (2, 3, 3, 4)).long()
     pieces = _mask(5, 8, (0, 0, 1, 1), (6, 3, 8, 5)).long() + 2 * _mask(5, 8, (2, 1, 5, 2))
+    full = torch.tensor([[3, 3, 1, 1, 1], [3, 3, 1, 1, 1], [2, 2, 2, 2, 2]])
     late = 2 * _mask(4, 6, (0, 0, 2, 1)) + _mask(4, 6, (3, 2, 6, 4))
     cases = [
         Case("one object", (_mask(6, 9, (2, 1, 7, 4)).long(),), "x counts columns, y counts rows."),
@@ -43,6 +44,16 @@ def check_instance_boxes(student: Callable) -> Verdict:
             (late,),
             "The boxes must come in the order of the object numbers.",
         ),
+        Case(
+            "three objects that cover the whole image",
+            (full,),
+            "There need not be a pixel 0: the objects are those with the numbers 1, 2, ..., n.",
+        ),
+        Case(
+            "an image without objects",
+            (torch.zeros(3, 5, dtype=torch.int64),),
+            "With no objects the result has the shape [0, 4].",
+        ),
     ]
     return check(student, _instance_boxes, cases)
 
@@ -56,6 +67,9 @@ def _merge(masks: Tensor, labels: Tensor) -> Tensor:
 
 def check_merge_instances(student: Callable) -> Verdict:
     """Check `student(masks [n, h, w], labels [n]) -> semantic [h, w]`: the map of class labels."""
+    three = torch.stack(
+        [_mask(5, 7, (5, 3, 7, 5)), _mask(5, 7, (1, 0, 4, 2)), _mask(5, 7, (0, 2, 2, 5))]
+    )
     two = torch.stack([_mask(4, 6, (0, 1, 3, 4)), _mask(4, 6, (3, 1, 5, 4))])
     cases = [
         Case(
@@ -72,6 +86,11 @@ def check_merge_instances(student: Callable) -> Verdict:
             "a dog (2) and a person (4)",
             (two, torch.tensor([2, 4])),
             "The pixels of each mask get the label of that mask.",
+        ),
+        Case(
+            "three objects of classes 7, 1 and 7",
+            (three, torch.tensor([7, 1, 7])),
+            "Objects of one class may lie apart; the labels come in the order of the masks.",
         ),
         Case(
             "no objects",

@@ -88,6 +88,7 @@ def check_add_object(student: Callable) -> Verdict:
     one = torch.where(left, 1001, 0)
     two = one.clone()
     two[:, 3] = 11001
+    crowded = torch.tensor([[1001, 0, 2001, 1002], [1003, 0, 0, 2002], [1003, 0, 2003, 0]])
     cases = [
         Case("the first object", (empty, left, 1, 0.5), "Its pixels become 1000 * 1 + 1."),
         Case(
@@ -111,6 +112,16 @@ def check_add_object(student: Callable) -> Verdict:
             "k counts the segments of the same class (id // 1000), so the second cat is 1002.",
         ),
         Case(
+            "a fourth cat beside three cats and three dogs",
+            (crowded, crowded == 0, 1, 0.5),
+            "k goes on counting: with 1001, 1002 and 1003 in the map the next cat is 1004.",
+        ),
+        Case(
+            "a fourth dog, in a corner of the map",
+            (crowded, torch.ones(3, 4, dtype=torch.bool).tril(-1), 2, 0.8),
+            "k counts the segments of the object's own class, here three dogs.",
+        ),
+        Case(
             "an empty mask",
             (one, torch.zeros_like(left), 2, 0.5),
             "There is no pixel to add, and none to divide by: return the map unchanged.",
@@ -131,6 +142,17 @@ def check_count_class(student: Callable) -> Verdict:
     floating = torch.tensor([[4000] * 4, [4000] * 4, [4000, 1005, 1005, 1005]])
     halfway = torch.tensor([[4000] * 3 + [1007], [4000] * 3 + [1007], [4000, 4000, 1007, 1007]])
     dogs = torch.where(truth // 1000 == 1, truth + 1000, truth)
+    beside_void = torch.tensor(
+        [[1001] * 3 + [4000] * 3, [4000] * 6, [0] * 4 + [4000] * 2, [4000] * 6]
+    )
+    invented = torch.tensor(
+        [
+            [1001] * 3 + [4000] * 3,
+            [4000] * 4 + [1003] * 2,
+            [1002] * 4 + [4000] * 2,
+            [1004] * 3 + [4000] * 3,
+        ]
+    )
     cases = [
         Case("a perfect prediction", (truth, truth, 1), "Every segment has a match with IoU 1."),
         Case(
@@ -157,6 +179,16 @@ def check_count_class(student: Callable) -> Verdict:
             "a cat of which exactly one half is void",
             (halfway, truth, 1),
             "One half is not more than one half, so it counts as FP.",
+        ),
+        Case(
+            "three cats too many, and one of them lies on void pixels",
+            (invented, beside_void, 1),
+            "Each unmatched segment is judged by itself: here one is ignored, and two are FP.",
+        ),
+        Case(
+            "three cats of which two are missed",
+            (beside_void, invented, 1),
+            "Every true segment without a match is an FN, also the third.",
         ),
         Case(
             "the grass",

@@ -1,6 +1,7 @@
 """The exercises of 01_rcnn_training_targets."""
 
 from collections.abc import Callable
+from math import log
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from course_utils.ops.box_coding import encode_boxes
 from course_utils.ops.boxes import box_iou
 
 LEFT, RIGHT = torch.tensor([0.0, 0.0, 4.0, 4.0]), torch.tensor([2.0, 1.0, 6.0, 5.0])
+WIDE, TALL = torch.tensor([13.0, 7.0, 33.0, 15.0]), torch.tensor([21.0, 4.0, 27.0, 34.0])
 
 
 def _iou(box1: Tensor, box2: Tensor) -> Tensor:
@@ -52,40 +54,18 @@ def check_iou(student: Callable) -> Verdict:
             (LEFT, torch.tensor([4.0, 0.0, 6.0, 4.0])),
             "Boxes that only touch have no area in common: the IoU is 0.",
         ),
+        Case(
+            "a wide and a tall box, both away from the origin",
+            (WIDE, TALL),
+            "Width is x2 - x1 and height is y2 - y1, for both boxes and for their intersection.",
+        ),
+        Case(
+            "the same boxes in the other order",
+            (TALL, WIDE),
+            "The IoU does not depend on the order of the boxes.",
+        ),
     ]
     return check(student, _iou, cases)
-
-
-def _three_way(iou: Tensor, high: float, low: float) -> Tensor:
-    return class_targets(match_boxes(iou, high, low), torch.ones(len(iou), dtype=torch.int64))
-
-
-def check_three_way(student: Callable) -> Verdict:
-    """Check `student(iou [m, n], high, low) -> labels [n]`: 1 positive, 0 negative, -1 neutral."""
-    table = torch.tensor([[0.9, 0.4, 0.1, 0.5, 0.3], [0.2, 0.1, 0.2, 0.6, 0.0]])
-    cases = [
-        Case(
-            "three proposals and one object",
-            (table[:1, :3], 0.5, 0.3),
-            "An IoU of 0.9 is positive, 0.4 is neutral, and 0.1 is negative.",
-        ),
-        Case(
-            "IoUs that equal the thresholds",
-            (table[:1, 3:], 0.5, 0.3),
-            "Positive means IoU >= `high`, negative means IoU < `low`.",
-        ),
-        Case(
-            "five proposals and two objects",
-            (table, 0.5, 0.3),
-            "The object with the largest IoU decides: take the maximum over the rows (dim 0).",
-        ),
-        Case(
-            "other thresholds",
-            (table, 0.7, 0.2),
-            "Use the arguments `high` and `low`, not the numbers 0.5 and 0.3.",
-        ),
-    ]
-    return check(student, _three_way, cases)
 
 
 def _box_target(proposal: Tensor, truth: Tensor) -> Tensor:
@@ -142,6 +122,22 @@ def check_training_targets(student: Callable) -> Verdict:
     mixed = torch.tensor(
         [[50.0, 50.0, 60.0, 60.0], [20.0, 0.0, 28.0, 10.0], [0.0, 0.0, 10.0, 12.0]]
     )
+    crowd = torch.tensor(
+        [
+            [2.0, 3.0, 22.0, 13.0],
+            [6.0, 3.0, 26.0, 13.0],
+            [7.0, 6.0, 25.0, 12.0],
+            [70.0, 8.0, 80.0, 40.0],
+        ]
+    )
+    crowded = torch.tensor(
+        [
+            [5.0, 3.0, 25.0, 13.0],
+            [3.0, 3.0, 23.0, 13.0],
+            [15.0, 3.0, 35.0, 13.0],
+            [0.0, 3.0, 11.0, 13.0],
+        ]
+    )
     cases = [
         Case(
             "two positive proposals",
@@ -164,9 +160,43 @@ def check_training_targets(student: Callable) -> Verdict:
             "Positive means IoU >= 0.5, negative means IoU < 0.3.",
         ),
         Case(
+            "proposals that overlap three objects",
+            (crowded, crowd, torch.tensor([2, 5, 4, 1])),
+            "The largest IoU decides, not the first object and not the sum of the IoUs.",
+        ),
+        Case(
+            "the same with the objects in the opposite order",
+            (crowded, crowd.flip(0), torch.tensor([1, 4, 5, 2])),
+            "The largest IoU decides, not the first object and not the sum of the IoUs.",
+        ),
+        Case(
             "an image without objects",
             (good, boxes[:0], labels[:0]),
             "Every proposal is background: class 0, and a box target of zeros.",
         ),
     ]
     return check(student, _training_targets, cases)
+
+
+def _first_losses(object_classes: int) -> tuple[float, float]:
+    return log(2), log(object_classes + 1)
+
+
+def check_first_losses(student: Callable) -> Verdict:
+    """Check `student(object_classes) -> (RPN classification loss, object classification loss)`.
+
+    All scores are zero.
+    """
+    hints = {
+        4: "Each of n equally likely classes has probability 1 / n, and its cross-entropy is log n "
+        "(natural logarithm).",
+        20: "The second stage has one class more than there are classes of objects: background. The RPN "
+        "always has two.",
+        1: "Even a detector of faces only has two classes: face and background.",
+        80: "COCO has 80 classes of objects.",
+    }
+    cases = [
+        Case(f"{count} {'class' if count == 1 else 'classes'} of objects", (count,), hint)
+        for count, hint in hints.items()
+    ]
+    return check(student, _first_losses, cases)

@@ -48,6 +48,16 @@ def check_class_iou(student: Callable) -> Verdict:
             "The union holds the pixels of the class in the prediction and those in the labels.",
         ),
         Case(
+            "a class that is never predicted",
+            (PREDICTED.where(PREDICTED != 2, 1), LABELS, 2),
+            "Its pixels are still in the union: the IoU is 0.",
+        ),
+        Case(
+            "a map in which every pixel is void",
+            (PREDICTED, torch.full_like(LABELS, VOID), 0),
+            "No pixel counts, so the union is empty and the IoU is defined as 0 here.",
+        ),
+        Case(
             "a class that occurs in neither map",
             (PREDICTED, LABELS, 7),
             "The union is empty, and the IoU is defined as 0 here: avoid the division by zero.",
@@ -88,6 +98,11 @@ def check_field_of_stack(student: Callable) -> Verdict:
             "the first layers of a ResNet (7 x 7 with stride 2, 3 x 3 pooling with stride 2, two 3 x 3)",
             ([(7, 2), (3, 2), (3, 1), (3, 1)],),
             "A layer adds k - 1, multiplied by the strides of all layers before it.",
+        ),
+        Case(
+            "a 4 x 4 layer with stride 3, a 1 x 1 layer with stride 2, and a 5 x 5 layer",
+            ([(4, 3), (1, 2), (5, 1)],),
+            "1 + 3 + 0 + 4 * 6: a layer adds (k - 1) times the product of the strides of all earlier layers.",
         ),
         Case(
             "an empty list of layers",
@@ -135,6 +150,11 @@ def check_count_both_ways(student: Callable) -> Verdict:
             ([3, 8, 8, 8, 8, 9], (48, 64)),
             "The padded image is 58 x 74, and every layer removes one pixel from each side.",
         ),
+        Case(
+            "three layers with 2, 5, 7 and 4 channels, an image of 9 x 3",
+            ([2, 5, 7, 4], (9, 3)),
+            "A layer costs its input channels times its output channels times 9, for each output pixel.",
+        ),
     ]
     return check(student, _count_both_ways, cases)
 
@@ -144,7 +164,7 @@ def _loss_of_picture(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def check_loss_of_picture(student: Callable) -> Verdict:
-    """Check `student(logits [c, h, w], labels [h, w]) -> loss`: mean cross-entropy, void ignored."""
+    """Check `student(logits [c, h, w], labels [h, w]) -> loss`: mean cross-entropy, void ignored, by hand."""
     cat = torch.tensor([[0.8, 0.5], [0.9, 0.3]])
     small = torch.stack([cat, 1 - cat]).log()
     generator = torch.Generator().manual_seed(0)
@@ -178,5 +198,10 @@ def check_loss_of_picture(student: Callable) -> Verdict:
             (torch.tensor([[[1000.0]], [[990.0]]]), torch.tensor([[1]])),
             "exp(1000) overflows: `logsumexp` and `log_softmax` subtract the largest logit first.",
         ),
+        Case(
+            "logits of -1000 and -960",
+            (torch.tensor([[[-1000.0, 0.0]], [[-960.0, 0.0]]]), torch.tensor([[0, VOID]])),
+            "exp(-1000) is 0, and its logarithm minus infinity: use `logsumexp` or `log_softmax`.",
+        ),
     ]
-    return check(student, _loss_of_picture, cases)
+    return check(student, _loss_of_picture, cases, forbidden=(F.cross_entropy,))

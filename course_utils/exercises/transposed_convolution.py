@@ -8,6 +8,12 @@ from torch.nn import functional as F
 
 from course_utils.exercises.checking import Case, Verdict, check
 
+TRANSPOSED = [
+    F.conv_transpose1d,
+    F.conv_transpose2d,
+    F.conv_transpose3d,
+]  # refused where they are built
+
 
 def _output_size(size: int, kernel: int, stride: int, padding: int, output_padding: int) -> int:
     return (size - 1) * stride + kernel - 2 * padding + output_padding
@@ -78,7 +84,7 @@ def check_scatter(student: Callable) -> Verdict:
             "The output is 0 between the copies, and it ends with the last copy.",
         ),
     ]
-    return check(student, _scatter, cases)
+    return check(student, _scatter, cases, TRANSPOSED)
 
 
 def _matrix(kernel: Tensor, size: int, stride: int) -> Tensor:
@@ -164,4 +170,4 @@ def check_spread_and_convolve(student: Callable) -> Verdict:
             "Insert two rows and two columns of zeros between the pixels.",
         ),
     ]
-    return check(student, _spread_and_convolve, cases)
+    return check(student, _spread_and_convolve, cases, [*TRANSPOSED, F.fold])

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from course_utils.data.microscopy import label_components
 from course_utils.exercises.checking import Case, Verdict, check
@@ -92,7 +93,10 @@ def _mirror(image: Tensor, border: int) -> Tensor:
 
 
 def check_mirror(student: Callable) -> Verdict:
-    """Check `student(image [h, w], border) -> larger [h + 2 border, w + 2 border]`: mirrored borders."""
+    """Check `student(image [h, w], border) -> larger [h + 2 border, w + 2 border]`: mirrored borders.
+
+    torch's `pad` is refused, its padding layers too.
+    """
     cases = [
         Case(
             "a border of one pixel",
@@ -115,7 +119,7 @@ def check_mirror(student: Callable) -> Verdict:
             "Copy the values unchanged: none of them is set to 0 or clamped.",
         ),
     ]
-    return check(student, _mirror, cases)
+    return check(student, _mirror, cases, forbidden=(pad,))
 
 
 def _count(foreground: Tensor, smallest: int) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, max_unpool2d
 
 from course_utils.exercises.checking import Case, Verdict, check
 
@@ -36,7 +36,7 @@ def check_repeat_pixels(student: Callable) -> Verdict:
             "The output is 2 x 2, with the same number four times.",
         ),
     ]
-    return check(student, _repeat, cases)
+    return check(student, _repeat, cases, [interpolate])
 
 
 def _linear_matrix(inputs: int, outputs: int) -> Tensor:
@@ -74,7 +74,7 @@ def check_linear_matrix(student: Callable) -> Verdict:
             "Downsampling uses the same formula, with at most two weights in each row.",
         ),
     ]
-    return check(student, _linear_matrix, cases)
+    return check(student, _linear_matrix, cases, [interpolate])
 
 
 def _unpool(values: Tensor, places: Tensor, size: tuple[int, int]) -> Tensor:
@@ -111,8 +111,13 @@ def check_place_values(student: Callable) -> Verdict:
             (FOUR, torch.tensor([[0, 3], [16, 18]]), (5, 5)),
             "Use the argument `size`: the output need not be twice as large as the input.",
         ),
+        Case(
+            "overlapping windows, two of which have the same maximum",
+            (torch.tensor([[5.0, 5.0], [2.0, 3.0]]), torch.tensor([[5, 5], [9, 10]]), (4, 4)),
+            "Copy the values, do not add them up: two windows that overlap can share their maximum.",
+        ),
     ]
-    return check(student, _unpool, cases)
+    return check(student, _unpool, cases, [max_unpool2d])
 
 
 def _label_map(scores: Tensor, size: tuple[int, int]) -> Tensor:

@@ -6,7 +6,7 @@ the course's: the pixel in row i and column j covers `[j, j + 1] x [i, i + 1]`. 
 """
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -94,17 +94,24 @@ def plot_crops(
 
 
 def plot_grid(
-    matrix: Tensor, *, ax: Axes | None = None, title: str | None = None, format: str = "{:.2f}"
+    matrix: Tensor,
+    *,
+    ax: Axes | None = None,
+    title: str | None = None,
+    format: str = "{:.2f}",
+    colors: Mapping[int, str] | None = None,
 ) -> Axes:
     """Draw a small matrix as squares with their numbers, as on the lecture's slides.
 
     Positive numbers are orange and negative ones purple, in stronger shades the larger their magnitude.
+    Numbers that are names, such as classes, get `colors` instead: a scale would say that 7 is more than 5.
 
     Args:
         matrix: `[h, w]`, of any dtype.
         ax: where to draw.
         title: above the squares.
         format: the format of a number, for example "{:.0f}".
+        colors: the colour of each number that has one of its own; all others are white.
 
     Returns:
         The axes.
@@ -127,11 +134,15 @@ def plot_grid(
         )
     finite = np.abs(values[np.isfinite(values)])
     limit = 1.8 * finite.max(initial=1e-12)  # 1.8: even the largest number has a light background
-    colors = plt.get_cmap("PuOr_r")(
+    shades = plt.get_cmap("PuOr_r")(
         Normalize(-limit, limit)(np.nan_to_num(values, posinf=limit, neginf=-limit))
     )
-    colors[np.isnan(values)] = to_rgba("#DDDDDD")
-    draw_pixels(colors, ax, title=title)
+    shades[np.isnan(values)] = to_rgba("#DDDDDD")
+    if colors is not None:
+        shades[:] = to_rgba("white")
+        for number, color in colors.items():
+            shades[values == number] = to_rgba(color)
+    draw_pixels(shades, ax, title=title)
     ax.vlines(range(width + 1), 0, height, color="black", linewidth=1, clip_on=False)
     ax.hlines(range(height + 1), 0, width, color="black", linewidth=1, clip_on=False)
     for i, j in np.ndindex(height, width):
@@ -139,7 +150,7 @@ def plot_grid(
             j + 0.5,
             i + 0.5,
             texts[i][j],
-            color=text_color(tuple(colors[i, j, :3])),
+            color=text_color(tuple(shades[i, j, :3])),
             horizontalalignment="center",
             verticalalignment="center",
         )

@@ -90,6 +90,7 @@ def plot_label_map(
     image: Float[Tensor, "3 h w"] | None = None,
     alpha: int | float = 0.6,
     legend: bool = True,
+    tags: bool = True,
 ) -> Axes:
     """Draw a semantic map: each class in its colour, with its name on its largest region.
 
@@ -103,6 +104,7 @@ def plot_label_map(
         image: an image of the same size to draw below the map.
         alpha: the opacity of the map over `image`, 0 to 1.
         legend: whether to list the classes of the map below the axes.
+        tags: whether to write the names on the map; a small object can disappear below its name.
 
     Returns:
         The axes.
@@ -140,7 +142,7 @@ def plot_label_map(
     if VOID in numbers:
         ax.add_patch(_hatched(classes == VOID))
     names = {number: "void" if number == VOID else class_names[number] for number in numbers}
-    for number, name in names.items():
+    for number, name in names.items() if tags else ():
         y, x = _innermost_point(classes == number)
         add_centred_tag(ax, x, y, name, _map_color(number, class_names))
     if legend:

@@ -26,6 +26,7 @@ from tests.browser.lab import (
     until,
 )
 from tools.notebooks import FOLDER, code_cells, find
+from tools.notebooks import picture as kind_of_picture
 from tools.slides import chromium
 
 WIDE, NARROW = {"width": 1280, "height": 720}, {"width": 1024, "height": 768}
@@ -97,15 +98,12 @@ def test_every_picture_is_there_and_described(notebook):
     `img`; the pictures of widgets are our own HTML and have theirs."""
     page, saved = notebook
     figures = [
-        output
-        for cell in code_cells(saved)
-        for output in cell.outputs
-        if "image/png" in output.get("data", {})
+        output for cell in code_cells(saved) for output in cell.outputs if kind_of_picture(output)
     ]
     shown = page.locator(".jp-RenderedImage img")
     assert until(page, lambda: shown.count() == len(figures), 30), f"{shown.count()} are shown"
     for figure in figures:
-        alt = figure.metadata["image/png"]["alt"]
+        alt = figure.metadata[kind_of_picture(figure)]["alt"]
         assert alt.strip() and figure.data["text/plain"] == alt
     in_widgets = page.locator(".widget-html img").all()
     assert all(image.get_attribute("alt").strip() for image in in_widgets)

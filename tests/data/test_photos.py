@@ -71,10 +71,26 @@ def test_class_names_are_background_things_stuff(picture):
 
 def test_every_pixel_is_labelled_except_in_the_crowd(picture):
     values = set(picture.sample.semantic.unique().tolist())
-    assert 0 not in values
-    assert (VOID in values) == (picture.name == "crowd")
+    assert (VOID in values) == (0 in values) == (picture.name == "crowd")
     if picture.name != "crowd":
         assert values == set(range(1, len(picture.sample.class_names)))
+
+
+def test_void_is_a_border_around_each_object_of_the_crowd_and_the_rest_is_background():
+    sample = photo("crowd").sample
+    unlabelled = ~sample.masks.any(dim=0)
+    rows, columns = unlabelled.nonzero(as_tuple=True)
+    # The distance (larger of rows and columns) to the nearest pixel of an object, by growing the objects.
+    distance, grown = torch.zeros(unlabelled.shape, dtype=torch.int64), ~unlabelled
+    while not grown.all():
+        distance += ~grown
+        padded = np.pad(grown.numpy(), 1)
+        around = [padded[i : i + 375, j : j + 500] for i in range(3) for j in range(3)]
+        grown = torch.from_numpy(np.logical_or.reduce(around))
+    expected = torch.where(distance > 4, 0, VOID)
+    assert torch.equal(sample.semantic[rows, columns], expected[rows, columns])
+    assert (sample.semantic == 0).float().mean() > 0.15
+    assert not sample.panoptic[unlabelled].any()
 
 
 def test_credit_is_one_line_with_source_and_licence(picture):

@@ -5,10 +5,12 @@ import pkgutil
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
 
 import course_utils.exercises
 from course_utils.exercises import checking
-from course_utils.exercises.checking import Case, check
+from course_utils.exercises.checking import Case, ForbiddenCallError, check, forbid
 from tests.exercises.common import ExerciseTests
 
 MODULES = [
@@ -67,3 +69,48 @@ def test_tuples_are_compared_value_by_value():
     assert checking._difference((1, 2), (1, 2)) is None
     assert checking._difference((1, 3), (1, 2)) == "expected 2, got 3"
     assert checking._difference(5, (1, 2)) == "the result should be a tuple of 2 values, got 5"
+
+
+IMAGE, KERNEL = torch.ones(1, 1, 2, 2), torch.ones(1, 1, 3, 3)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: F.conv_transpose2d(IMAGE, KERNEL),
+        lambda: torch.conv_transpose2d(IMAGE, KERNEL),
+        lambda: nn.ConvTranspose2d(1, 1, 3)(IMAGE),
+        lambda: F.cross_entropy(torch.zeros(1, 2), torch.tensor([0])),
+        lambda: nn.CrossEntropyLoss()(torch.zeros(1, 2), torch.tensor([0])),
+        lambda: F.pad(IMAGE, (1, 1, 1, 1), mode="reflect"),
+        lambda: torch.ones(2).unique(),
+    ],
+)
+def test_a_forbidden_function_is_refused_in_all_its_spellings(call):
+    with (
+        pytest.raises(ForbiddenCallError, match="your function should not call"),
+        forbid(F.conv_transpose2d, F.cross_entropy, F.pad, torch.unique),
+    ):
+        call()
+    call()  # outside of the context all is as before
+
+
+def test_what_is_not_forbidden_works_as_before():
+    with forbid(F.conv_transpose2d):
+        assert F.conv2d(F.pad(IMAGE, (2, 2, 2, 2)), KERNEL).shape == (1, 1, 4, 4)
+
+
+def test_a_check_refuses_a_forbidden_function_to_the_student_only():
+    cases = [Case("ones", (IMAGE,), "Use conv2d.")]
+
+    def reference(image):
+        return F.conv_transpose2d(image, KERNEL)
+
+    def student(image):
+        return F.conv2d(F.pad(image, (2, 2, 2, 2)), KERNEL)
+
+    forbidden = [F.conv_transpose2d]
+    assert check(student, reference, cases, forbidden).passed
+    assert check(reference, reference, cases, forbidden).message == (
+        "Not yet: for ones, your function should not call conv_transpose2d here. Hint: Use conv2d."
+    )

@@ -3,18 +3,22 @@
 import itertools
 
 import torch
-from torch.nn.functional import interpolate
+from scipy.ndimage import distance_transform_edt
+from torch import nn
+from torch.nn.functional import cross_entropy, interpolate, log_softmax, nll_loss
 
 from course_utils.core import VOID
 from course_utils.data.voc import colour_map
 from course_utils.exercises import fcn
 from course_utils.exercises.fcn import (
     _add_finer,
+    _add_finer_transposed,
     _classes_of_colours,
     _mean_loss,
     _near,
     _wrong_near_borders,
 )
+from course_utils.ops.conv_transpose import bilinear_kernel
 from course_utils.ops.losses import cross_entropy_loops
 from tests.exercises.common import ExerciseTests, linear_rows
 
@@ -52,6 +56,26 @@ def unknown_colours_as(number, picture, colours):
     return classes.where(classes != VOID, number)
 
 
+def wrong_within(radius, norm=2.0):
+    """The share of wrong pixels whose nearest pixel of another class is at most `radius(distance)` away."""
+
+    def solution(predicted, labels, distance):
+        pixels = torch.cartesian_prod(*map(torch.arange, labels.shape)).double()
+        apart = torch.cdist(pixels, pixels, p=norm)
+        apart[labels.flatten()[:, None] == labels.flatten()] = torch.inf
+        near = (apart.amin(dim=1) <= radius(distance) + 1e-9).reshape(labels.shape)
+        return ((predicted != labels) & near).sum() / near.sum().clamp(min=1)
+
+    return solution
+
+
+def wrong_within_by_scipy(predicted, labels, distance):
+    inside = [(labels == number).numpy() for number in labels.unique()]
+    apart = sum(distance_transform_edt(where) * where for where in inside)
+    near = torch.from_numpy(apart) <= distance + 0.5
+    return ((predicted != labels) & near).sum() / near.sum().clamp(min=1)
+
+
 RIGHT_SOLUTIONS = {
     fcn.check_mean_loss: lambda scores, labels: cross_entropy_loops(scores[None], labels[None]),
     fcn.check_add_finer: doubled_by_weights,
@@ -61,6 +85,15 @@ RIGHT_SOLUTIONS = {
 
 WRONG_SOLUTIONS = {
     fcn.check_mean_loss: {
+        "torch's own": lambda scores, labels: cross_entropy(
+            scores[None], labels[None], ignore_index=VOID
+        ),
+        "torch's own layer": lambda scores, labels: nn.CrossEntropyLoss(ignore_index=VOID)(
+            scores[None], labels[None]
+        ),
+        "half of torch's own": lambda scores, labels: nll_loss(
+            log_softmax(scores, dim=0)[None], labels[None], ignore_index=VOID
+        ),
         "void counts in the divisor": lambda scores, labels: (
             _mean_loss(scores, labels) * (labels != VOID).sum() / labels.numel()
         ),
@@ -106,6 +139,15 @@ WRONG_SOLUTIONS = {
             ]
             + finer
         ),
+        "transposed convolution, the first row and column cropped": lambda coarse, finer: (
+            _add_finer_transposed(
+                coarse, torch.zeros(len(coarse), *(2 * n for n in coarse.shape[1:]))
+            )[:, -finer.shape[1] :, -finer.shape[2] :]
+            + finer
+        ),
+        "transposed convolution, not added": lambda coarse, finer: _add_finer_transposed(
+            coarse, torch.zeros_like(finer)
+        ),
         "finer scores not added": lambda coarse, finer: _add_finer(coarse, torch.zeros_like(finer)),
         "the mean": lambda coarse, finer: _add_finer(coarse, finer) / 2,
         "multiplied": lambda coarse, finer: _add_finer(coarse, torch.zeros_like(finer)) * finer,
@@ -146,6 +188,12 @@ WRONG_SOLUTIONS = {
             ((predicted != labels) & _near(predicted, distance)).sum()
             / _near(predicted, distance).sum().clamp(min=1)
         ),
+        "Euclidean distance": wrong_within(lambda distance: distance),
+        "Euclidean distance up to half a pixel more": wrong_within(lambda distance: distance + 0.5),
+        "Euclidean distance by scipy": wrong_within_by_scipy,
+        "Euclidean distance to the corner": wrong_within(lambda distance: distance * 2**0.5),
+        "city-block distance": wrong_within(lambda distance: distance, norm=1.0),
+        "city-block distance to the corner": wrong_within(lambda distance: 2 * distance, norm=1.0),
         "always distance 1": lambda predicted, labels, distance: _wrong_near_borders(
             predicted, labels, 1
         ),
@@ -165,3 +213,15 @@ WRONG_SOLUTIONS = {
 
 class TestFCNExercises(ExerciseTests):
     exercises, right, wrong = fcn, RIGHT_SOLUTIONS, WRONG_SOLUTIONS
+
+
+def test_the_layer_that_the_notebook_teaches_passes() -> None:
+    """A transposed convolution finds zeros beyond the border, where interpolation repeats the last score."""
+
+    def with_a_layer(coarse, finer):
+        layer = nn.ConvTranspose2d(len(coarse), len(coarse), 4, 2, 1, bias=False)
+        layer.weight.data.copy_(bilinear_kernel(len(coarse), 4))
+        with torch.no_grad():
+            return layer(coarse[None])[0, :, : finer.shape[1], : finer.shape[2]] + finer
+
+    assert fcn.check_add_finer(with_a_layer).passed

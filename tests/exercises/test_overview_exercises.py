@@ -9,7 +9,13 @@ from tests.exercises.common import ExerciseTests
 
 RIGHT_SOLUTIONS = {
     overview.check_instance_boxes: lambda instances: torch.cat(
-        [masks_to_boxes_loops(instances[None] == n) for n in range(1, int(instances.max()) + 1)]
+        [
+            torch.zeros(0, 4),
+            *(
+                masks_to_boxes_loops(instances[None] == n)
+                for n in range(1, int(instances.max()) + 1)
+            ),
+        ]
     ),
     overview.check_merge_instances: lambda masks, labels: (
         (masks * labels[:, None, None]).amax(dim=0)
@@ -31,6 +37,16 @@ WRONG_SOLUTIONS = {
         "in the order of y": lambda instances: (b := _instance_boxes(instances))[
             b[:, 1].argsort(stable=True)
         ],
+        "the smallest number is background": lambda instances: masks_to_boxes(
+            instances == instances.unique()[1:, None, None]
+        ),
+        "the most frequent number is background": lambda instances: masks_to_boxes(
+            instances
+            == (n := instances.unique())[n != instances.flatten().mode().values, None, None]
+        ),
+        "the number of the upper left pixel is background": lambda instances: masks_to_boxes(
+            instances == (n := instances.unique())[n != instances[0, 0], None, None]
+        ),
         "background counted": lambda instances: masks_to_boxes(
             instances == torch.arange(int(instances.max()) + 1)[:, None, None]
         ),
@@ -44,6 +60,8 @@ WRONG_SOLUTIONS = {
         "the first class for all": lambda masks, labels: _merge(
             masks, labels[:1].expand(len(labels))
         ),
+        "classes in the opposite order": lambda masks, labels: _merge(masks, labels.flip(0)),
+        "classes sorted": lambda masks, labels: _merge(masks, labels.sort().values),
         "classes off by one": lambda masks, labels: (masks * (labels[:, None, None] + 1)).sum(
             dim=0
         ),

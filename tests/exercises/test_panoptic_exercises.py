@@ -79,12 +79,14 @@ def count_class_with(
     half_void_is_enough=False,
     half_iou_is_enough=False,
     any_class=False,
+    void_of_all_together=False,
 ):
     """Sum of IoUs, TP, FP and FN, segment by segment, with one mistake."""
     mine = [n for n in predicted.unique() if n // 1000 == label or (any_class and n)]
     its = [n for n in truth.unique() if n // 1000 == label]
     void = truth == 0
     total, found, false_positives = 0.0, 0, 0
+    alone = []  # the predicted segments without a match
     for number in mine:
         here, matched = predicted == number, False
         void_pixels = int((here & void).sum())
@@ -97,6 +99,11 @@ def count_class_with(
         share = void_pixels / int(here.sum())
         ignored = share >= 0.5 if half_void_is_enough else share > 0.5
         false_positives += not matched and (void_is_fp or not ignored)
+        alone += [here] if not matched else []
+    if void_of_all_together:
+        void_pixels = sum(int((here & void).sum()) for here in alone)
+        ignored = 2 * void_pixels > sum(int(here.sum()) for here in alone)
+        false_positives = 0 if ignored else len(alone)
     return total, found, false_positives, len(its) - found
 
 
@@ -167,6 +174,25 @@ WRONG_SOLUTIONS = {
         "occupied share of the image": partial(add_object_with, share_of_image=True),
         "always k = 1": partial(add_object_with, always_first=True),
         "k counts all classes": partial(add_object_with, counts_all_classes=True),
+        "never more than k = 2": lambda panoptic, mask, label, most_taken: torch.where(
+            (changed := add_object_with(panoptic, mask, label, most_taken)) != panoptic,
+            changed.clamp(max=1000 * label + 2),
+            panoptic,
+        ),
+        "k = 2 as soon as the class is there": lambda panoptic, mask, label, most_taken: (
+            torch.where(
+                _add_object(panoptic, mask, label, most_taken) != panoptic,
+                1000 * label + 1 + bool((panoptic // 1000 == label).any()),
+                panoptic,
+            )
+        ),
+        "k is the number of pixels of the class": lambda panoptic, mask, label, most_taken: (
+            torch.where(
+                _add_object(panoptic, mask, label, most_taken) != panoptic,
+                1000 * label + 1 + int((panoptic // 1000 == label).sum()),
+                panoptic,
+            )
+        ),
         "class 1 and 11 mixed up": lambda panoptic, mask, label, most_taken: _add_object(
             torch.where(panoptic > 10000, panoptic - 10000, panoptic), mask, label, most_taken
         ),
@@ -179,6 +205,15 @@ WRONG_SOLUTIONS = {
         "FP ignored at exactly half void": partial(count_class_with, half_void_is_enough=True),
         "IoU of exactly one half is a match": partial(count_class_with, half_iou_is_enough=True),
         "matches of any class": partial(count_class_with, any_class=True),
+        "void of all segments together": partial(count_class_with, void_of_all_together=True),
+        "at most one FP": lambda predicted, truth, label: tuple(
+            part.clamp(max=1) if k == 2 else part
+            for k, part in enumerate(_count_class(predicted, truth, label))
+        ),
+        "at most one FN": lambda predicted, truth, label: tuple(
+            part.clamp(max=1) if k == 3 else part
+            for k, part in enumerate(_count_class(predicted, truth, label))
+        ),
         "FP and FN exchanged": lambda predicted, truth, label: tuple(
             _count_class(predicted, truth, label)[i] for i in (0, 1, 3, 2)
         ),

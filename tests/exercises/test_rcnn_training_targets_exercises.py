@@ -1,14 +1,11 @@
 """Right and wrong solutions of the exercises in `course_utils.exercises.rcnn_training_targets`."""
 
+from math import log, log2
+
 import torch
 
 from course_utils.exercises import rcnn_training_targets
-from course_utils.exercises.rcnn_training_targets import (
-    _box_target,
-    _iou,
-    _three_way,
-    _training_targets,
-)
+from course_utils.exercises.rcnn_training_targets import _box_target, _iou, _training_targets
 from course_utils.ops.assignment import class_targets, match_boxes
 from course_utils.ops.box_coding import encode_boxes, encode_boxes_loops
 from course_utils.ops.boxes import box_iou, box_iou_loops
@@ -38,6 +35,39 @@ def iou_with_sides(box1, box2, at_least):
     return shared / ((box1[2:] - box1[:2]).prod() + (box2[2:] - box2[:2]).prod() - shared)
 
 
+def intersection(box1, box2):
+    sides = torch.minimum(box1[2:], box2[2:]) - torch.maximum(box1[:2], box2[:2])
+    return sides.clamp(min=0).prod()
+
+
+def targets_matched_by(choose):
+    """Training targets whose best IoU and object come from `choose(iou)` instead of the maximum."""
+
+    def targets(proposals, boxes, labels):
+        classes = torch.zeros(len(proposals), dtype=torch.int64)
+        moves = torch.zeros(len(proposals), 4)
+        if len(boxes):
+            best, truth = choose(box_iou(boxes, proposals))
+            classes = torch.where(best >= 0.5, labels[truth], torch.where(best >= 0.3, -1, 0))
+            positive = best >= 0.5
+            moves[positive] = encode_boxes(boxes[truth[positive]], proposals[positive])
+        return classes, moves
+
+    return targets
+
+
+def first_touched(iou):
+    touched = (iou > 0).int().argmax(dim=0)
+    return iou.gather(0, touched[None])[0], touched
+
+
+def first_good(iou):
+    truth = torch.where(
+        (iou >= 0.5).any(dim=0), (iou >= 0.5).int().argmax(dim=0), iou.argmax(dim=0)
+    )
+    return iou.gather(0, truth[None])[0], truth
+
+
 def wrong_targets(proposals, boxes, labels, mistake):
     classes, targets = _training_targets(proposals, boxes, labels)
     if mistake == "first object" and len(boxes):
@@ -59,13 +89,14 @@ def targets_with_thresholds(proposals, boxes, labels, high, low):
 
 RIGHT_SOLUTIONS = {
     rcnn_training_targets.check_iou: lambda a, b: box_iou_loops(a[None], b[None]).item(),
-    rcnn_training_targets.check_three_way: lambda iou, high, low: torch.tensor(
-        [1 if best >= high else 0 if best < low else -1 for best in iou.max(dim=0).values]
-    ),
     rcnn_training_targets.check_box_target: lambda proposal, truth: encode_boxes_loops(
         truth[None], proposal[None]
     )[0],
     rcnn_training_targets.check_training_targets: targets_one_by_one,
+    rcnn_training_targets.check_first_losses: lambda classes: tuple(
+        torch.nn.functional.cross_entropy(torch.zeros(1, n), torch.tensor([1])).item()
+        for n in (2, classes + 1)
+    ),
 }
 
 WRONG_SOLUTIONS = {
@@ -92,22 +123,17 @@ WRONG_SOLUTIONS = {
             * ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod())
             / torch.min((a[2:] - a[:2]).prod(), (b[2:] - b[:2]).prod())
         ),
+        "areas from the far corners": lambda a, b: (
+            (i := intersection(a, b)) / (a[2] * a[3] + b[2] * b[3] - i)
+        ),
+        "the area of the first box from its far corner": lambda a, b: (
+            (i := intersection(a, b)) / (a[2] * a[3] + (b[2:] - b[:2]).prod() - i)
+        ),
+        "the intersection begins at the second box": lambda a, b: (
+            (i := (torch.minimum(a[2:], b[2:]) - b[:2]).clamp(min=0).prod())
+            / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - i)
+        ),
         "always zero": lambda a, b: 0.0,
-    },
-    rcnn_training_targets.check_three_way: {
-        "> instead of >=": lambda iou, high, low: _three_way(iou, high + 1e-4, low),
-        "neutral is negative": lambda iou, high, low: _three_way(iou, high, high),
-        "neutral is positive": lambda iou, high, low: _three_way(iou, low, low),
-        "neutral at the low threshold is negative": lambda iou, high, low: _three_way(
-            iou, high, low + 1e-4
-        ),
-        "the last object decides": lambda iou, high, low: _three_way(iou[-1:], high, low),
-        "the mean decides": lambda iou, high, low: _three_way(
-            iou.mean(dim=0, keepdim=True), high, low
-        ),
-        "thresholds of its own": lambda iou, high, low: _three_way(iou, 0.5, 0.3),
-        "axes swapped": lambda iou, high, low: _three_way(iou.T, high, low),
-        "always zero": lambda iou, high, low: torch.zeros(iou.shape[1], dtype=torch.int64),
     },
     rcnn_training_targets.check_box_target: {
         "proposal and truth exchanged": lambda proposal, truth: encode_boxes(
@@ -152,10 +178,31 @@ WRONG_SOLUTIONS = {
         for high, low in ((0.5001, 0.3), (0.5, 0.3001), (0.7, 0.3), (0.5, 0.1), (0.5, 0.5))
     }
     | {
+        "the sum of the IoUs": targets_matched_by(lambda iou: (iou.sum(dim=0), iou.argmax(dim=0))),
+        "the mean of the IoUs": targets_matched_by(
+            lambda iou: (iou.mean(dim=0), iou.argmax(dim=0))
+        ),
+        "the first object that it touches": targets_matched_by(first_touched),
+        "the first object with an IoU of 0.5": targets_matched_by(first_good),
+        "the last object": targets_matched_by(
+            lambda iou: (iou[-1], torch.full_like(iou[-1], len(iou) - 1).long())
+        ),
+    }
+    | {
         "always zero": lambda proposals, boxes, labels: (
             torch.zeros(len(proposals)),
             torch.zeros(len(proposals), 4),
         )
+    },
+    rcnn_training_targets.check_first_losses: {
+        "no background": lambda classes: (log(2), log(classes)),
+        "background twice": lambda classes: (log(2), log(classes + 2)),
+        "logarithms to base 2": lambda classes: (1.0, log2(classes + 1)),
+        "the numbers of the notebook": lambda classes: (log(2), log(5)),
+        "probabilities": lambda classes: (1 / 2, 1 / (classes + 1)),
+        "all losses are zero": lambda classes: (0.0, 0.0),
+        "exchanged": lambda classes: (log(classes + 1), log(2)),
+        "the RPN knows all classes": lambda classes: (log(classes + 1), log(classes + 1)),
     },
 }
 

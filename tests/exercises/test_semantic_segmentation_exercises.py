@@ -55,6 +55,15 @@ def loss_pixel_by_pixel(logits, labels):
     return total / counted
 
 
+def sum_of_losses(logits, labels):
+    log_p = logits.log_softmax(dim=0)[None]
+    return F.nll_loss(log_p, labels[None], ignore_index=VOID, reduction="sum")
+
+
+def mean_of_losses(logits, labels):
+    return F.nll_loss(logits.log_softmax(dim=0)[None], labels[None], ignore_index=VOID)
+
+
 RIGHT_SOLUTIONS = {
     semantic_segmentation.check_class_iou: iou_pixel_by_pixel,
     semantic_segmentation.check_field_of_stack: field_of_zeros_and_ones,
@@ -88,6 +97,12 @@ WRONG_SOLUTIONS = {
         "1 for a class that does not occur": lambda predicted, labels, number: (
             _class_iou(predicted, labels, number) if (labels == number).any() else 1.0
         ),
+        "void counted as the class": lambda predicted, labels, number: _class_iou(
+            predicted, labels.where(labels != VOID, number), number
+        ),
+        "mean over all classes": lambda predicted, labels, number: (
+            sum(_class_iou(predicted, labels, k) for k in range(3)) / 3
+        ),
         "always zero": lambda predicted, labels, number: 0.0,
     },
     semantic_segmentation.check_field_of_stack: {
@@ -113,6 +128,20 @@ WRONG_SOLUTIONS = {
         "kernel sizes multiplied": lambda layers: math.prod(kernel for kernel, _ in layers),
         "the last layer first": lambda layers: _field_of_stack(layers[::-1]),
         "without the pixel itself": lambda layers: _field_of_stack(layers) - 1,
+        "strides added": lambda layers: (
+            1
+            + sum(
+                (kernel - 1) * max(1, sum(stride for _, stride in layers[:k]))
+                for k, (kernel, _) in enumerate(layers)
+            )
+        ),
+        "all strides are 2 or none": lambda layers: (
+            1
+            + sum(
+                (kernel - 1) * 2 ** sum(stride > 1 for _, stride in layers[:k])
+                for k, (kernel, _) in enumerate(layers)
+            )
+        ),
         "always zero": lambda layers: 0,
     },
     semantic_segmentation.check_count_both_ways: {
@@ -140,31 +169,40 @@ WRONG_SOLUTIONS = {
             n // 9 for n in _count_both_ways(channels, size)
         ),
         "square images only": lambda channels, size: _count_both_ways(channels, (size[0], size[0])),
+        "no input channels": lambda channels, size: _count_both_ways([1, *channels[1:]], size),
+        "layers in the opposite order": lambda channels, size: _count_both_ways(
+            channels[::-1], size
+        ),
+        "additions counted as well": lambda channels, size: tuple(
+            2 * n for n in _count_both_ways(channels, size)
+        ),
         "always zero": lambda channels, size: (0, 0),
     },
     semantic_segmentation.check_loss_of_picture: {
+        "torch's cross_entropy": _loss_of_picture,
+        "torch's layer CrossEntropyLoss": lambda logits, labels: torch.nn.CrossEntropyLoss(
+            ignore_index=VOID
+        )(logits[None], labels[None]),
         "divided by all pixels": lambda logits, labels: (
-            F.cross_entropy(logits[None], labels[None], ignore_index=VOID, reduction="sum")
-            / labels.numel()
+            sum_of_losses(logits, labels) / labels.numel()
         ),
-        "the sum": lambda logits, labels: F.cross_entropy(
-            logits[None], labels[None], ignore_index=VOID, reduction="sum"
-        ),
-        "void is class 0": lambda logits, labels: F.cross_entropy(
-            logits[None], labels.where(labels != VOID, 0)[None]
+        "the sum": lambda logits, labels: sum_of_losses(logits, labels),
+        "void is class 0": lambda logits, labels: F.nll_loss(
+            logits.log_softmax(dim=0)[None], labels.where(labels != VOID, 0)[None]
         ),
         "softmax over the columns": lambda logits, labels: (
             -logits.log_softmax(dim=2)
             .gather(0, labels.where(labels != VOID, 0)[None])[0][labels != VOID]
             .mean()
         ),
-        "softmax twice": lambda logits, labels: _loss_of_picture(logits.softmax(dim=0), labels),
+        "softmax twice": lambda logits, labels: mean_of_losses(logits.softmax(dim=0), labels),
+        "a small number added in the logarithm": lambda logits, labels: F.nll_loss(
+            (logits.softmax(dim=0) + 1e-9).log()[None], labels[None], ignore_index=VOID
+        ),
         "no logarithm": lambda logits, labels: (
             1 - logits.softmax(dim=0).gather(0, labels.where(labels != VOID, 0)[None])[0]
         )[labels != VOID].mean(),
-        "logarithm to base 2": lambda logits, labels: (
-            _loss_of_picture(logits, labels) / math.log(2)
-        ),
+        "logarithm to base 2": lambda logits, labels: mean_of_losses(logits, labels) / math.log(2),
         "exponentials that overflow": lambda logits, labels: (
             -(logits.exp() / logits.exp().sum(dim=0))
             .gather(0, labels.where(labels != VOID, 0)[None])[0][labels != VOID]

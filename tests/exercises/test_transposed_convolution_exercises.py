@@ -1,15 +1,15 @@
 """Right and wrong solutions of the exercises in `course_utils.exercises.transposed_convolution`."""
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from course_utils.exercises import transposed_convolution
 from course_utils.exercises.transposed_convolution import (
     _matrix,
     _output_size,
-    _scatter,
-    _spread_and_convolve,
 )
+from course_utils.ops.conv_transpose import transposed_convolve
 from tests.exercises.common import ExerciseTests
 
 
@@ -21,6 +21,10 @@ def transposed_by_copies(image, kernel, stride, padding):
             rows = slice(i * stride, i * stride + kernel_height)
             output[rows, j * stride : j * stride + kernel_width] += image[i, j] * kernel
     return output[padding : len(output) - padding, padding : output.shape[1] - padding]
+
+
+def _scatter(signal, kernel, stride):
+    return transposed_by_copies(signal[:, None], kernel[:, None], stride, 0)[:, 0]
 
 
 def copies_that_replace(signal, kernel, stride):
@@ -50,6 +54,12 @@ def spread_with_mistake(image, kernel, stride, padding, mistake):
     missing = [max(0, len(kernel) - length) for length in spread.shape]  # room for conv2d
     spread = F.pad(spread, (0, missing[1], 0, missing[0]))
     return F.conv2d(spread[None, None], kernel.flip(flips)[None, None])[0, 0]
+
+
+def layer_of_torch(image, kernel, stride, padding):
+    layer = nn.ConvTranspose2d(1, 1, kernel.shape, stride, padding, bias=False)
+    layer.weight.data = kernel[None, None]
+    return layer(image[None, None])[0, 0].detach()
 
 
 RIGHT_SOLUTIONS = {
@@ -100,6 +110,12 @@ WRONG_SOLUTIONS = {
         "always zero": lambda size, kernel, stride, padding, output_padding: 0,
     },
     transposed_convolution.check_scatter: {
+        "torch's own": lambda signal, kernel, stride: F.conv_transpose1d(
+            signal[None, None], kernel[None, None], stride=stride
+        )[0, 0],
+        "torch's own in two dimensions": lambda signal, kernel, stride: F.conv_transpose2d(
+            signal[None, None, None], kernel[None, None, None], stride=stride
+        )[0, 0, 0],
         "the last copy replaces the others": copies_that_replace,
         "averaged where copies overlap": lambda signal, kernel, stride: (
             _scatter(signal, kernel, stride)
@@ -154,11 +170,18 @@ WRONG_SOLUTIONS = {
         )
     }
     | {
+        "torch's own": lambda image, kernel, stride, padding: F.conv_transpose2d(
+            image[None, None], kernel[None, None], stride=stride, padding=padding
+        )[0, 0],
+        "torch's own as a layer": layer_of_torch,
+        "the course's own": lambda image, kernel, stride, padding: transposed_convolve(
+            image[None, None], kernel[None, None], stride=stride, padding=padding
+        )[0, 0],
         "transposed": lambda image, kernel, stride, padding: (
-            _spread_and_convolve(image, kernel, stride, padding).T
+            transposed_by_copies(image, kernel, stride, padding).T
         ),
         "always zero": lambda image, kernel, stride, padding: torch.zeros_like(
-            _spread_and_convolve(image, kernel, stride, padding)
+            transposed_by_copies(image, kernel, stride, padding)
         ),
     },
 }

@@ -3,6 +3,7 @@
 import math
 import operator
 
+import numpy as np
 import torch
 
 from course_utils.exercises import unet
@@ -40,6 +41,15 @@ def flood_fill(foreground, smallest, neighbours, counts):
     return count
 
 
+def mirrored_by_numpy(image, border):
+    return torch.from_numpy(np.pad(image.numpy(), border, mode="reflect"))
+
+
+def padded_by_numpy(mode):
+    """A wrong solution that the ban of torch's `pad` does not catch."""
+    return lambda image, border: torch.from_numpy(np.pad(image.numpy(), border, mode=mode))
+
+
 RIGHT_SOLUTIONS = {
     unet.check_valid_size: lambda size, depth: size - 2 * (6 * 2**depth - 4) if depth else size - 4,
     unet.check_gap_weight: lambda pixel, one, other: (
@@ -49,9 +59,7 @@ RIGHT_SOLUTIONS = {
             -(sum(min(math.dist(pixel, p) for p in nucleus) for nucleus in (one, other)) ** 2) / 50
         )
     ),
-    unet.check_mirror: lambda image, border: torch.nn.functional.pad(
-        image[None, None], [border] * 4, mode="reflect"
-    )[0, 0],
+    unet.check_mirror: mirrored_by_numpy,
     unet.check_count_nuclei: components_by_spreading,
 }
 
@@ -90,13 +98,13 @@ WRONG_SOLUTIONS = {
         "always zero": lambda pixel, a, b: 0.0,
     },
     unet.check_mirror: {
-        "zeros": lambda image, border: torch.nn.functional.pad(image, [border] * 4),
-        "replicated border": lambda image, border: torch.nn.functional.pad(
-            image[None, None], [border] * 4, mode="replicate"
+        "torch's own": lambda image, border: torch.nn.functional.pad(
+            image[None, None], [border] * 4, mode="reflect"
         )[0, 0],
-        "circular padding": lambda image, border: torch.nn.functional.pad(
-            image[None, None], [border] * 4, mode="circular"
-        )[0, 0],
+        "torch's own layer": lambda image, border: torch.nn.ReflectionPad2d(border)(image[None])[0],
+        "zeros": padded_by_numpy("constant"),
+        "replicated border": padded_by_numpy("edge"),
+        "circular padding": padded_by_numpy("wrap"),
         "the border pixel repeated (symmetric)": lambda image, border: (
             torch.cat([image[:border].flip(0), image, image[image.shape[0] - border :].flip(0)])
             .T.contiguous()[

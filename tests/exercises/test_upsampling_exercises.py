@@ -1,10 +1,10 @@
 """Right and wrong solutions of the exercises in `course_utils.exercises.upsampling`."""
 
 import torch
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, max_unpool2d
 
 from course_utils.exercises import upsampling
-from course_utils.exercises.upsampling import _label_map, _linear_matrix, _repeat, _unpool
+from course_utils.exercises.upsampling import _label_map, _repeat, _unpool
 from tests.exercises.common import ExerciseTests, linear_rows
 
 
@@ -28,6 +28,9 @@ RIGHT_SOLUTIONS = {
 
 WRONG_SOLUTIONS = {
     upsampling.check_repeat_pixels: {
+        "torch's own": lambda image, factor: interpolate(image[None, None], scale_factor=factor)[
+            0, 0
+        ],
         "tiles instead of pixels": lambda image, factor: image.repeat(factor, factor),
         "always twice": lambda image, factor: _repeat(image, 2),
         "rows only": lambda image, factor: image.repeat_interleave(factor, dim=0),
@@ -43,15 +46,20 @@ WRONG_SOLUTIONS = {
         "always zero": lambda image, factor: torch.zeros_like(_repeat(image, factor)),
     },
     upsampling.check_linear_matrix: {
+        "torch's own": lambda inputs, outputs: (
+            interpolate(torch.eye(inputs)[None], size=outputs, mode="linear")[0].T
+        ),
         "align_corners": lambda inputs, outputs: (
-            interpolate(torch.eye(inputs)[None], size=outputs, mode="linear", align_corners=True)[
-                0
-            ].T
-        ),
-        "transposed": lambda inputs, outputs: _linear_matrix(inputs, outputs).T,
-        "nearest": lambda inputs, outputs: (
-            interpolate(torch.eye(inputs)[None], size=outputs, mode="nearest")[0].T
-        ),
+            1
+            - (
+                torch.arange(outputs)[:, None] * (inputs - 1) / max(outputs - 1, 1)
+                - torch.arange(inputs)
+            ).abs()
+        ).clamp(min=0),
+        "transposed": lambda inputs, outputs: linear_rows(inputs, outputs).T,
+        "nearest": lambda inputs, outputs: torch.eye(inputs)[
+            torch.arange(outputs) * inputs // outputs
+        ],
         "no half-pixel shift": lambda inputs, outputs: (
             1 - (torch.arange(outputs)[:, None] * inputs / outputs - torch.arange(inputs)).abs()
         ).clamp(min=0),
@@ -65,7 +73,7 @@ WRONG_SOLUTIONS = {
         ).clamp(min=0),
         "integer factors only": lambda inputs, outputs: torch.cat(
             [
-                _linear_matrix(inputs, inputs * (outputs // inputs)),
+                linear_rows(inputs, inputs * (outputs // inputs)),
                 torch.zeros(outputs % inputs, inputs),
             ]
         ),
@@ -85,6 +93,18 @@ WRONG_SOLUTIONS = {
             2 * size[1] * torch.arange(values.shape[0])[:, None]
             + 2 * torch.arange(values.shape[1]),
             size,
+        ),
+        "torch's own": lambda values, places, size: max_unpool2d(
+            values[None], places[None], 2, output_size=size
+        )[0],
+        "values added": lambda values, places, size: (
+            torch.zeros(size[0] * size[1])
+            .index_add_(0, places.flatten(), values.flatten())
+            .reshape(size)
+        ),
+        "values averaged": lambda values, places, size: (
+            _unpool(values, places, size)
+            / torch.bincount(places.flatten(), minlength=size[0] * size[1]).clamp(min=1).view(size)
         ),
         "column by column": lambda values, places, size: (
             _unpool(values, places, (size[1], size[0])).T

@@ -33,7 +33,7 @@ NAMES_THE_COURSE = (  # what only the badges and the set-up cell may say
     "nbviewer.org",
 )
 SLIDE_TYPES = {"slide", "subslide", "fragment", "notes", "skip", "-"}
-LARGEST_FILE = 1_500_000
+LARGEST_FILE = 2_500_000
 LONGEST_CELL, USUAL_CELL = 25, 10
 FOLDERS = "home|root|tmp|usr|var|opt|mnt|srv|private|Users|content|Applications"
 UNSTABLE = {

@@ -6,16 +6,26 @@ import io
 import numpy as np
 import pytest
 import torch
+from matplotlib import pyplot as plt
 from nbclient import NotebookClient
 from nbformat import v4
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 
 from course_utils import show
+from course_utils.data.photos import photo
 from course_utils.show import figures
 
 
-def opened(png):
-    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+def opened(content):
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+
+
+@pytest.fixture
+def portrait():
+    """The axes of a figure with a photograph."""
+    ax = show.plot_image(photo("astronaut").sample.image)
+    yield ax
+    plt.close(ax.figure)
 
 
 def example():
@@ -49,19 +59,50 @@ def test_same_figure_same_bytes(published):
     assert b"Software" not in png and b"matplotlib" not in png and b"tIME" not in png
 
 
-def test_few_colors_are_kept_exactly(ax):
+def test_the_colours_of_a_grid_are_kept_exactly(ax):
     show.plot_image(torch.tensor([[[0.2, 0.4]]] * 3).float(), ax=ax)
-    levels = set(opened(figures.png_bytes(ax.figure)).reshape(-1, 3)[:, 0].tolist())
-    assert {51, 102, 255} <= levels
+    kind, content = figures.encode(ax.figure)
+    assert kind == "image/png"
+    assert {51, 102, 255} <= set(opened(content).reshape(-1, 3)[:, 0].tolist())
 
 
-def test_many_colors_are_rounded_so_that_one_pixel_changes_no_other(ax):
-    show.plot_image(torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0)), ax=ax)
-    before = opened(figures.png_bytes(ax.figure))
-    ax.images[0].get_array()[30, 30] = 0.0
-    changed = (opened(figures.png_bytes(ax.figure)) != before).any(axis=-1)
-    assert 0 < changed.mean() < 0.001
-    assert set(np.unique(before).tolist()) <= {17 * level for level in range(16)}
+def test_a_plot_with_many_lines_is_a_png_with_the_pixels_that_were_drawn(ax):
+    for number in range(40):
+        ax.plot(np.sin(np.linspace(0, 6, 200) + number / 7))
+    kind, content = figures.encode(ax.figure)
+    drawn = io.BytesIO()
+    ax.figure.savefig(drawn, format="png", bbox_inches="tight", pad_inches=0.08)
+    assert kind == "image/png" and Image.open(drawn).convert("RGB").getcolors(256) is None
+    assert (opened(content) == opened(drawn.getvalue())).all()
+
+
+def test_a_photo_is_a_jpeg_with_its_tones_and_without_chroma_subsampling(portrait):
+    fig = portrait.figure
+    kind, content = figures.encode(fig)
+    drawn = io.BytesIO()
+    fig.savefig(drawn, format="png", bbox_inches="tight", pad_inches=0.08)
+    assert kind == "image/jpeg" and len(content) < len(drawn.getvalue()) / 1.5
+    assert JpegImagePlugin.get_sampling(Image.open(io.BytesIO(content))) == 0  # 4:4:4
+    error = np.abs(opened(content).astype(int) - opened(drawn.getvalue()))
+    assert (
+        error.mean() < 2.5 and abs(opened(content).mean() - opened(drawn.getvalue()).mean()) < 0.3
+    )
+
+
+def test_in_a_photo_one_pixel_changes_only_its_neighbourhood(portrait):
+    before = opened(figures.encode(portrait.figure)[1])
+    portrait.images[0].get_array()[30, 30] = 0.0
+    changed = (opened(figures.encode(portrait.figure)[1]) != before).any(axis=-1)
+    assert 0 < changed.mean() < 0.002
+
+
+def test_a_published_photo_has_its_description(published, portrait):
+    assert figures.html_image(portrait.figure, "A portrait.").startswith(
+        '<img alt="A portrait." src="data:image/jpeg;base64,'
+    )
+    show.figure(portrait, "A portrait.")
+    [(data, metadata)] = published
+    assert metadata == {"image/jpeg": {"alt": "A portrait."}} and "image/png" not in data
 
 
 def test_in_a_notebook_each_cell_has_one_output():

@@ -67,7 +67,7 @@ def test_tags_end_inside_the_axes_and_apart(ax):
     show.plot_image(torch.zeros(3, 100, 100), ax=ax)
     boxes = torch.tensor([[-20.0, -10.0, 50.0, 50.0]] * 4 + [[99.0, 99.0, 120.0, 120.0]])
     show.plot_boxes(boxes, ax=ax, labels=["a person"] * 5)
-    figures.png_bytes(ax.figure)
+    figures.encode(ax.figure)
     ax.figure.draw_without_rendering()
     places = [tag.get_bbox_patch().get_window_extent() for tag in ax.texts]
     for index, place in enumerate(places):
@@ -133,6 +133,11 @@ def test_label_map_over_a_picture_without_legend(ax):
     assert ax.images[1].get_array()[0, 0, 3] == pytest.approx(0.4)
 
 
+def test_label_map_without_names_on_it(ax):
+    show.plot_label_map(torch.tensor([[0, 1]]), ["background", "cat"], ax=ax, tags=False)
+    assert not ax.texts and len(ax.get_legend().get_texts()) == 2
+
+
 @pytest.mark.parametrize("text", [r"$\foo$", "a$b$c", "__ignore__"])
 def test_a_text_with_dollar_signs_is_not_taken_for_a_formula(text):
     """Names come from files: what is not TeX would stop the figure, and what is would be drawn as TeX."""
@@ -146,7 +151,7 @@ def test_a_text_with_dollar_signs_is_not_taken_for_a_formula(text):
         show.plot_crops(image[None], [text]),
     ]
     for fig in map(figures.figure_of, drawn):
-        figures.png_bytes(fig)
+        figures.encode(fig)
         found = [one for one in fig.findobj(Text) if one.get_text() == text]
         assert found and not any(one.get_parse_math() for one in found)
         plt.close(fig)
@@ -192,6 +197,13 @@ def test_grid_writes_every_number_in_its_square(ax):
 def test_grid_of_whole_numbers(ax):
     show.plot_grid(torch.tensor([[1, 2]]), ax=ax, format="{:d}")
     assert texts(ax) == ["1", "2"]
+
+
+def test_grid_of_classes_has_the_colours_of_the_classes(ax):
+    show.plot_grid(torch.tensor([[5, 2001, 0]]), ax=ax, format="{:d}", colors={2001: "#0072B2"})
+    assert to_hex(ax.images[0].get_array()[0, 1]).upper() == "#0072B2"
+    assert {to_hex(ax.images[0].get_array()[0, k]) for k in (0, 2)} == {"#ffffff"}
+    assert [text.get_color() for text in ax.texts] == ["black", "white", "black"]
 
 
 def test_keypoints_leave_out_absent_joints_and_dash_hidden_bones(ax):

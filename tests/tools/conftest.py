@@ -17,6 +17,8 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "tools", folder / "tools")
     shutil.copy(ROOT / "pyproject.toml", folder)
     (folder / "README.md").write_text("# A course\n\n[Open in Colab](https://example.org)\n")
+    (folder / "docs").mkdir()
+    shutil.copy(ROOT / "docs" / "glossary.md", folder / "docs")
     (folder / "notebooks").mkdir()
     nbformat.write(lesson(DRAW, MOVE), folder / "notebooks" / "00_good.ipynb")
     nbformat.write(lesson("1", FAIL), folder / "notebooks" / "01_failing.ipynb")

@@ -23,7 +23,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from tests.nbval_figures import ignores_output, outputs_difference
 from tools.address import read_address, setup_source
-from tools.notebooks import ROOT, code_cells, execute, find
+from tools.notebooks import ROOT, code_cells, execute, find, picture
 
 pytestmark = pytest.mark.long
 
@@ -161,7 +161,7 @@ def alone(venv: Path) -> dict[str, str]:
 def without_pictures(outputs: list[NotebookNode]) -> list[NotebookNode]:
     """The outputs, changed in place: of a figure, its alt text stays."""
     for output in outputs:
-        output.get("data", {}).pop("image/png", None)
+        output.get("data", {}).pop(picture(output), None)
     return outputs
 
 

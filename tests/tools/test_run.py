@@ -1,5 +1,7 @@
 """`make run`: the pages, the index, the table, and what happens to them when something fails."""
 
+import base64
+import io
 import json
 import re
 import shutil
@@ -9,9 +11,10 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
 
 from tests.tools.lessons import command, lesson
-from tools import run
+from tools import run, slides
 from tools.notebooks import Execution, execute_with_progress, store
 
 
@@ -122,7 +125,13 @@ def test_a_build_folder_that_cannot_be_written_is_told_before_anything_runs(
 
 def test_the_pages_need_no_network(site: tuple[Path, subprocess.CompletedProcess]) -> None:
     pages = sorted(site[0].glob("*.html"))
-    assert [page.stem for page in pages] == ["00_good", "01_failing", "02_dying", "index"]
+    assert [page.stem for page in pages] == [
+        "00_good",
+        "01_failing",
+        "02_dying",
+        "glossary",
+        "index",
+    ]
     for page in pages:
         text = page.read_text(encoding="utf-8")
         assert not re.search(r"<script[^>]* src|<link(?![^>]* href=.data:)|@import", text)
@@ -159,6 +168,31 @@ def test_the_index(site: tuple[Path, subprocess.CompletedProcess]) -> None:
         assert expected in text
     cards = text[: text.index("<script")]
     assert "example.org" not in text and "More" not in cards
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg"])
+def test_a_picture_of_either_kind_is_on_the_page_with_its_description(kind: str) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (2, 1)).save(file, kind.upper())
+    content = base64.b64encode(file.getvalue()).decode()
+    mime = f"image/{kind}"
+    output = new_output("display_data", {mime: content}, metadata={mime: {"alt": "a < b"}})
+    notebook = new_notebook(cells=[new_markdown_cell("# A"), new_code_cell(outputs=[output])])
+    row = run.row("00_x", Execution(notebook, 1, 1.0, 1, None))
+    assert (row.figures, row.thumbnail_alt) == (1, "a < b") and row.thumbnail
+    source = f'src="data:{mime};base64,{content}"'
+    for text in (run.page(notebook, "00_x", "", ""), slides.talk(notebook, "00_x", {})):
+        [image] = re.findall(r"<img [^>]*>", text)
+        assert source in image and re.search('alt="a (<|&lt;) b"', image), image
+    assert ' width="2"' in image and ' height="1"' in image  # in the talk
+
+
+def test_the_glossary_is_a_page_that_leads_to_the_others(
+    site: tuple[Path, subprocess.CompletedProcess],
+) -> None:
+    text = (site[0] / "glossary.html").read_text(encoding="utf-8")
+    assert '<a href="02_roi_align.html">02</a>' in text and "../notebooks" not in text
+    assert 'href="glossary.html"' in (site[0] / "index.html").read_text(encoding="utf-8")
 
 
 def test_anchors_and_sections() -> None:
