@@ -12,10 +12,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
 
 from course_utils.core import data_path
 from course_utils.data.weights import write_file
-from course_utils.training.experiments import mask_heads
+from course_utils.training.experiments.fcn import fcn_classes, fcn_strides
+from course_utils.training.experiments.mask_heads import mask_heads
+from course_utils.training.experiments.unet import unet_masks, unet_nuclei
 
 SEEDS = (0, 1, 2)
 
@@ -27,11 +31,13 @@ class Experiment(NamedTuple):
         about: what is compared, in a sentence.
         metric: what is measured.
         run: from a seed to the metric of each arm after each number of steps.
+        tensors: from a seed to tensors that a notebook draws, if there are any.
     """
 
     about: str
     metric: str
     run: Callable[[int], dict[str, dict[int, float]]]
+    tensors: Callable[[int], dict[str, Tensor]] | None = None
 
 
 class Record(NamedTuple):
@@ -56,7 +62,23 @@ EXPERIMENTS = {
         "Mask heads trained on the frozen features of the shipped Mask R-CNN, with true boxes of 400 scenes",
         "mask AP on 100 held-out scenes, in the boxes that the shipped network finds",
         mask_heads,
-    )
+    ),
+    "fcn_strides": Experiment(
+        "FCNs of four strides, trained anew for each number of steps with 1000 scenes",
+        "mean IoU on 200 held-out scenes",
+        fcn_strides,
+    ),
+    "fcn_classes": Experiment(
+        "One FCN-2s in the course of a training of 400 steps with 1000 scenes",
+        "IoU of each class on 200 held-out scenes",
+        fcn_classes,
+    ),
+    "unet_nuclei": Experiment(
+        "U-Nets with and without border weights and skip connections on a microscope's image",
+        "quality on the held-out quarter of the image, with 30 nuclei",
+        unet_nuclei,
+        unet_masks,
+    ),
 }
 
 
@@ -69,6 +91,11 @@ def read_record(name: str) -> Record:
     if name not in EXPERIMENTS:
         raise ValueError(f"name: expected one of {', '.join(EXPERIMENTS)}, got {name!r}")
     return Record(**json.loads(data_path("records", f"{name}.json").read_bytes()))
+
+
+def record_tensors(name: str) -> dict[str, Tensor]:
+    """The tensors that belong to a record, of its first seed."""
+    return load_file(data_path("records", f"{name}.safetensors"))
 
 
 def make_record(experiment: Experiment, seeds: Sequence[int]) -> Record:
@@ -93,9 +120,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--to", type=Path, default=data_path("records"), metavar="FOLDER")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)  # another number of threads gives slightly other losses
-    record = make_record(EXPERIMENTS[options.name], options.seeds)
+    experiment = EXPERIMENTS[options.name]
+    record = make_record(experiment, options.seeds)
     text = json.dumps(record._asdict(), indent=1) + "\n"
     write_file(options.to / f"{options.name}.json", text.encode())
+    if experiment.tensors is not None:
+        content = save(experiment.tensors(options.seeds[0]))
+        write_file(options.to / f"{options.name}.safetensors", content)
 
 
 if __name__ == "__main__":

@@ -56,7 +56,8 @@ def test_the_commands_of_the_readme(pictures, capsys, tmp_path):
     out = capsys.readouterr().out
     assert re.search(r"start: \d+ of \d+ tensors come from mask_rcnn; new are box_head.deltas", out)
     assert "average precision at the IoU threshold 0.50" in out
-    assert Image.open("mine/chelsea.png").size == (902, 600)  # twice the photograph's
+    with Image.open("mine/chelsea.png") as drawn:
+        assert drawn.size == (902, 600)  # twice the photograph's
 
 
 def test_ap_of_the_files_is_that_of_the_tensors_and_of_pycocotools(pictures, capsys):

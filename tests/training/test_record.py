@@ -3,11 +3,23 @@
 import json
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from course_utils.core import data_path
+from course_utils.data import microscopy
 from course_utils.training import record
-from course_utils.training.experiments import ARMS, mask_heads
-from course_utils.training.record import EXPERIMENTS, Experiment, main, read_record
+from course_utils.training.experiments.fcn import fcn_classes, fcn_strides
+from course_utils.training.experiments.mask_heads import ARMS, mask_heads
+from course_utils.training.experiments.unet import ARMS as ARMS_OF_UNET
+from course_utils.training.experiments.unet import unet_masks, unet_nuclei
+from course_utils.training.record import (
+    EXPERIMENTS,
+    Experiment,
+    main,
+    read_record,
+    record_tensors,
+)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -21,11 +33,17 @@ def test_every_experiment_has_a_whole_record_of_at_least_three_seeds(name):
 
 
 def test_there_is_no_record_without_an_experiment():
-    assert {path.stem for path in data_path("records").iterdir()} == set(EXPERIMENTS)
+    assert {path.stem for path in data_path("records").glob("*.json")} == set(EXPERIMENTS)
+    with_tensors = {name for name, one in EXPERIMENTS.items() if one.tensors is not None}
+    assert {path.stem for path in data_path("records").glob("*.safetensors")} == with_tensors
+    assert sum(path.stat().st_size for path in data_path("records").iterdir()) < 100_000
 
 
 def test_the_command_writes_what_the_experiment_gives(tmp_path, monkeypatch, capsys):
-    runs = Experiment("About.", "metric", lambda seed: {"a": {1: seed / 10, 5: 0.123456}})
+    def tensors(seed):
+        return {"seed": torch.tensor(seed)}
+
+    runs = Experiment("About.", "metric", lambda seed: {"a": {1: seed / 10, 5: 0.123456}}, tensors)
     monkeypatch.setitem(record.EXPERIMENTS, "small", runs)
     main(["small", "--seeds", "1", "2", "3", "--to", str(tmp_path)])
     assert "seed 2: {'a': {1: 0.2, 5: 0.123456}}" in capsys.readouterr().out
@@ -36,10 +54,14 @@ def test_the_command_writes_what_the_experiment_gives(tmp_path, monkeypatch, cap
         "seeds": [1, 2, 3],
         "arms": {"a": [[0.1, 0.2, 0.3], [0.1235] * 3]},
     }
+    assert load_file(tmp_path / "small.safetensors") == {"seed": torch.tensor(1)}
 
 
 def test_an_unknown_record():
-    with pytest.raises(ValueError, match=r"^name: expected one of mask_heads, got 'masks'$"):
+    with pytest.raises(
+        ValueError,
+        match=r"^name: expected one of mask_heads, .*, got 'masks'$",
+    ):
         read_record("masks")
 
 
@@ -48,6 +70,40 @@ def test_the_mask_heads_start_alike_and_differ_by_their_arm():
     first, again, other = (mask_heads(seed, **few) for seed in (0, 0, 1))
     assert first == again != other and first.keys() == ARMS.keys()
     assert len({run[3] for run in first.values()}) == len(ARMS)
+
+
+def test_the_networks_of_four_strides_start_alike_and_differ_by_their_stride():
+    few = {"steps": (2, 4), "scenes": 16, "held_out": 8}
+    first, again, other = (fcn_strides(seed, **few) for seed in (0, 0, 1))
+    assert first == again != other
+    assert list(first) == ["FCN-32s", "FCN-16s", "FCN-8s", "FCN-2s"]
+    assert len({value for run in first.values() for value in run.values()}) > 4
+
+
+def test_the_classes_are_measured_without_a_change_to_the_training():
+    few = {"scenes": 16, "held_out": 8}
+    often, once = fcn_classes(0, steps=(1, 3, 5), **few), fcn_classes(0, steps=(5,), **few)
+    assert list(often) == ["cat", "dog", "car", "person", "sky", "grass", "water", "tree"]
+    assert {name: run[5] for name, run in often.items()} == {n: run[5] for n, run in once.items()}
+
+
+def test_the_three_unets_differ_by_their_arm():
+    few = {"steps": 12, "size": 64}
+    first, again = unet_nuclei(0, **few), unet_nuclei(0, **few)
+    assert first == again and len(first) == 9
+    assert len({first[f"{arm}: IoU of the pixels"][12] for arm in ARMS_OF_UNET}) == 3
+    masks = unet_masks(0, **few)
+    assert all(mask.shape == (128, 128) and mask.any() for mask in masks.values())
+
+
+def test_the_recorded_masks_are_those_of_the_recorded_figures():
+    masks, record = record_tensors("unet_nuclei"), read_record("unet_nuclei")
+    _, held_out = microscopy.nuclei()
+    truth = held_out.instances[150:278] > 0
+    for name, arm in (("with skips", "weighted"), ("without skips", "weighted, without skips")):
+        iou = (masks[name] & truth).sum() / (masks[name] | truth).sum()
+        whole = record.arms[f"{arm}: IoU of the pixels"][0][0]
+        assert iou == pytest.approx(whole, abs=0.05)  # a quarter of the part that was measured
 
 
 @pytest.mark.long

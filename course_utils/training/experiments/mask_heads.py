@@ -1,4 +1,4 @@
-"""The experiments behind the records: each changes one thing at a time, from the same seed."""
+"""Four kinds of mask heads on the same frozen features: is it the sigmoid, the class, or the crop?"""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
