@@ -28,7 +28,7 @@ FOLDER = ROOT / "notebooks"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 CELL_SECONDS = 600  # a cell that takes longer hangs
 KEPT_OF_NOTEBOOK = {"course"}
-KEPT_OF_CELL = {"course", "jupyter", "slideshow", "tags"}
+KEPT_OF_CELL = {"cellView", "course", "jupyter", "slideshow", "tags"}
 INLINE = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
 # Threads that wait for each other sleep: on a busy machine those that spin take the cores from those at work.
 PATIENT = {"OMP_WAIT_POLICY": "passive"}

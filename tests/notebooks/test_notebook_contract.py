@@ -264,6 +264,16 @@ def has_exercises(notebook: NotebookNode, name: str) -> list[str]:
     return problems
 
 
+def folds_what_prepares(notebook: NotebookNode, name: str) -> list[str]:
+    """The code of the first two cells, set-up and names, is folded in JupyterLab, Colab and on the site."""
+    return [
+        f"In [{cell.execution_count}]: expected jupyter.source_hidden and cellView form"
+        for cell in code_cells(notebook)[:2]
+        if cell.metadata.get("cellView") != "form"
+        or not cell.metadata.get("jupyter", {}).get("source_hidden")
+    ]
+
+
 def starts_at_any_section(notebook: NotebookNode, name: str) -> list[str]:
     """Each `## ` section uses only names of its own and of the second code cell, where all names are."""
     names, sections = code_cells(notebook)[1].source, {}
@@ -328,6 +338,7 @@ RULES: list[Rule] = [
     shows_only_what_repeats,
     has_valid_links,
     has_exercises,
+    folds_what_prepares,
     starts_at_any_section,
     keeps_what_widgets_read,
 ]
@@ -380,6 +391,8 @@ def example() -> NotebookNode:
     for number, cell in enumerate(cells):
         cell.id = f"cell-{number}"
         cell.metadata["slideshow"] = {"slide_type": "skip" if number == 1 else "slide"}
+    for cell in cells[1:3]:
+        cell.metadata |= {"cellView": "form", "jupyter": {"source_hidden": True}}
     notebook = tidy(new_notebook(cells=cells))
     for number, cell in enumerate(code_cells(notebook), start=1):
         cell.execution_count = number
@@ -463,6 +476,8 @@ BROKEN: list[tuple[Rule, str, Callable[[NotebookNode], object]]] = [
         "software",
         lambda n: n.cells[3].outputs[0].data.update({"image/png": noted_png()}),
     ),
+    (folds_what_prepares, "open", lambda n: n.cells[1].metadata.pop("cellView")),
+    (folds_what_prepares, "open in Lab", lambda n: n.cells[2].metadata.pop("jupyter")),
     (has_unique_ids, "twice", lambda n: n.cells[3].update(id="cell-2")),
     (has_unique_ids, "none", lambda n: n.cells[3].pop("id")),
     (describes_figures, "none", lambda n: n.cells[3].outputs[0].update(metadata={})),

@@ -187,6 +187,17 @@ def test_a_picture_of_either_kind_is_on_the_page_with_its_description(kind: str)
     assert ' width="2"' in image and ' height="1"' in image  # in the talk
 
 
+def test_a_cell_that_prepares_is_folded_and_what_it_prints_is_not() -> None:
+    cell = new_code_cell(
+        "first = 1", metadata={"cellView": "form"}, outputs=[new_output("stream", text="printed\n")]
+    )
+    notebook = new_notebook(cells=[new_markdown_cell("# A"), cell, new_code_cell("second = 2")])
+    text = run.page(notebook, "00_x", "", "")
+    [folded] = re.findall(r"<details.*?</details>", text, re.DOTALL)
+    assert "Preparation" in folded and "first" in folded
+    assert "printed" not in folded and "second" not in folded and "printed" in text
+
+
 def test_the_glossary_is_a_page_that_leads_to_the_others(
     site: tuple[Path, subprocess.CompletedProcess],
 ) -> None:
