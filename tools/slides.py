@@ -26,12 +26,13 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tools import run
-from tools.notebooks import ROOT, code_cells, find, read, tidy
+from tools.notebooks import ROOT, code_cells, find, picture, read, tidy
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 SLIDES = ROOT / "build" / "slides"
+LONGEST_WITH_FIGURE = 4  # lines of code that stand above the figure they draw
 SHEET = ROOT / "docs" / "instructor.md"
 SHEET_ROW = re.compile(
     r"^\| \[[^]]+\]\([^)]+#cell-id=([-\d]+)\) \| (\d+) \| (.+) \| (.+) \| (.+) \|$", re.MULTILINE
@@ -152,6 +153,8 @@ def talk(notebook: NotebookNode, name: str, notes: Mapping[str, str]) -> str:
     resources = {"metadata": {"name": run.introduction(notebook, name)[0]}}
     for cell in code_cells(tidy(notebook)):
         cell.source = cell.source.replace("\n\n\n", "\n\n")  # blank lines, scarce on a slide
+        if cell.source.count("\n") >= LONGEST_WITH_FIGURE and any(map(picture, cell.outputs)):
+            cell.source = ""  # the figure has the slide for itself
     hidden = {"slideshow": {"slide_type": "notes"}}
     for place, cell in reversed(list(enumerate(notebook.cells))):
         if cell.id in notes:
