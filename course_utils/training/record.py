@@ -19,7 +19,9 @@ from course_utils.core import data_path
 from course_utils.data.weights import write_file
 from course_utils.training.experiments.fcn import fcn_classes, fcn_strides
 from course_utils.training.experiments.mask_heads import mask_heads
+from course_utils.training.experiments.sliding_window import widths_and_steps
 from course_utils.training.experiments.unet import unet_masks, unet_nuclei
+from course_utils.training.experiments.unpooling import unpooling
 
 SEEDS = (0, 1, 2)
 
@@ -72,6 +74,16 @@ EXPERIMENTS = {
         "One FCN-2s in the course of a training of 400 steps with 1000 scenes",
         "IoU of each class on 200 held-out scenes",
         fcn_classes,
+    ),
+    "widths_and_steps": Experiment(
+        "Networks with a receptive field of 11 x 11 pixels, trained with 200 small scenes",
+        "on 100 held-out scenes",
+        widths_and_steps,
+    ),
+    "unpooling": Experiment(
+        "Two decoders on the frozen encoder of the shipped FCN, trained with 1000 scenes",
+        "mean IoU on 200 held-out scenes",
+        unpooling,
     ),
     "unet_nuclei": Experiment(
         "U-Nets with and without border weights and skip connections on a microscope's image",

@@ -33,6 +33,7 @@ NAMES_THE_COURSE = (  # what only the badges and the set-up cell may say
     "nbviewer.org",
 )
 SLIDE_TYPES = {"slide", "subslide", "fragment", "notes", "skip", "-"}
+MOST_CELLS, MOST_WORDS = 120, 2500
 LARGEST_FILE = 2_500_000
 LONGEST_CELL, USUAL_CELL = 25, 10
 FOLDERS = "home|root|tmp|usr|var|opt|mnt|srv|private|Users|content|Applications"
@@ -264,6 +265,14 @@ def has_exercises(notebook: NotebookNode, name: str) -> list[str]:
     return problems
 
 
+def is_short(notebook: NotebookNode, name: str) -> list[str]:
+    """A student gets through it: the number of cells, and of words of prose."""
+    cells = len(notebook.cells)
+    words = sum(len(c.source.split()) for c in notebook.cells if c.cell_type == "markdown")
+    problems = [f"{cells} cells, more than {MOST_CELLS}"] if cells > MOST_CELLS else []
+    return problems + ([f"{words} words, more than {MOST_WORDS}"] if words > MOST_WORDS else [])
+
+
 def folds_what_prepares(notebook: NotebookNode, name: str) -> list[str]:
     """The code of the first two cells, set-up and names, is folded in JupyterLab, Colab and on the site."""
     return [
@@ -339,6 +348,7 @@ RULES: list[Rule] = [
     has_valid_links,
     has_exercises,
     folds_what_prepares,
+    is_short,
     starts_at_any_section,
     keeps_what_widgets_read,
 ]
@@ -478,6 +488,8 @@ BROKEN: list[tuple[Rule, str, Callable[[NotebookNode], object]]] = [
     ),
     (folds_what_prepares, "open", lambda n: n.cells[1].metadata.pop("cellView")),
     (folds_what_prepares, "open in Lab", lambda n: n.cells[2].metadata.pop("jupyter")),
+    (is_short, "wordy", lambda n: n.cells[0].update(source="word " * (MOST_WORDS + 1))),
+    (is_short, "long", lambda n: n.cells.extend(copy.deepcopy(n.cells) * 15)),
     (has_unique_ids, "twice", lambda n: n.cells[3].update(id="cell-2")),
     (has_unique_ids, "none", lambda n: n.cells[3].pop("id")),
     (describes_figures, "none", lambda n: n.cells[3].outputs[0].update(metadata={})),

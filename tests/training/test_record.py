@@ -11,8 +11,11 @@ from course_utils.data import microscopy
 from course_utils.training import record
 from course_utils.training.experiments.fcn import fcn_classes, fcn_strides
 from course_utils.training.experiments.mask_heads import ARMS, mask_heads
+from course_utils.training.experiments.sliding_window import widths_and_steps
 from course_utils.training.experiments.unet import ARMS as ARMS_OF_UNET
 from course_utils.training.experiments.unet import unet_masks, unet_nuclei
+from course_utils.training.experiments.unpooling import UNPOOLING, Decoder, unpooling
+from course_utils.training.recipes import load_checkpoint
 from course_utils.training.record import (
     EXPERIMENTS,
     Experiment,
@@ -94,6 +97,26 @@ def test_the_three_unets_differ_by_their_arm():
     assert len({first[f"{arm}: IoU of the pixels"][12] for arm in ARMS_OF_UNET}) == 3
     masks = unet_masks(0, **few)
     assert all(mask.shape == (128, 128) and mask.any() for mask in masks.values())
+
+
+def test_more_channels_and_more_steps_are_arms_of_their_own():
+    few = {"widths": (2, 4), "steps": (2, 5), "scenes": 8, "held_out": 4}
+    first, again, other = (widths_and_steps(seed, **few) for seed in (0, 0, 1))
+    assert first == again != other
+    assert len(first) == 6 and all(list(by_steps) == [2, 5] for by_steps in first.values())
+
+
+def test_the_two_decoders_differ_only_by_the_positions_of_the_values():
+    few = {"steps": 2, "scenes": 16, "held_out": 8}
+    first, again = unpooling(0, **few), unpooling(0, **few)
+    assert first == again and len({run[2] for run in first.values()}) == 2
+    backbone = load_checkpoint("fcn").backbone
+    decoders = [Decoder(backbone, unpool, 9) for unpool in UNPOOLING.values()]
+    one, other = (
+        {name: weight.shape for name, weight in decoder.state_dict().items()}
+        for decoder in decoders
+    )
+    assert one == other and not any("backbone" in name for name in one)
 
 
 def test_the_recorded_masks_are_those_of_the_recorded_figures():

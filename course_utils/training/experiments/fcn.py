@@ -31,13 +31,13 @@ def fcn_strides(
     Returns:
         For each network the mean IoU after each number of steps.
     """
-    batches, unseen = _batches(scenes), make_scenes(range(held_out), seed=1, size=SIZE)
+    batches, unseen = batches_of(scenes), make_scenes(range(held_out), seed=1, size=SIZE)
 
     def train_and_measure(stride: int, steps: int) -> float:
         seed_everything(seed)
         network = fcn.small(CLASSES, stride=stride)
         train(network, batches, pixel_loss, steps=steps, learning_rate=1e-2)
-        return _ious(network, unseen).mean().item()
+        return ious_of(network, unseen).mean().item()
 
     return {
         f"FCN-{stride}s": {count: train_and_measure(stride, count) for count in steps}
@@ -67,16 +67,18 @@ def fcn_classes(
 
     def watch(record: Record) -> None:
         if record.step in steps:
-            ious[record.step] = _ious(network, unseen).tolist()
+            ious[record.step] = ious_of(network, unseen).tolist()
             network.train()
 
-    train(network, _batches(scenes), pixel_loss, steps=max(steps), learning_rate=1e-2, watch=watch)
+    train(
+        network, batches_of(scenes), pixel_loss, steps=max(steps), learning_rate=1e-2, watch=watch
+    )
     return {
         name: {count: ious[count][k] for count in steps} for k, name in enumerate(CLASS_NAMES[1:])
     }
 
 
-def _batches(scenes: int) -> Callable[[int], Batch]:
+def batches_of(scenes: int) -> Callable[[int], Batch]:
     """Eight scenes for each step; in every other epoch they are mirrored."""
     known = make_scenes(range(scenes), seed=0, size=SIZE)
 
@@ -91,7 +93,7 @@ def _batches(scenes: int) -> Callable[[int], Batch]:
 
 
 @torch.no_grad()
-def _ious(network: nn.Module, scenes: Scenes) -> Float[Tensor, " classes"]:
+def ious_of(network: nn.Module, scenes: Scenes) -> Float[Tensor, " classes"]:
     """The IoU of cat, dog, ..., tree; no pixel of a scene is background."""
     parts = [network.eval()(part).argmax(dim=1) for part in scenes.images.split(50)]
     return iou_per_class(confusion_matrix(torch.cat(parts), scenes.semantic, CLASSES))[1:]
