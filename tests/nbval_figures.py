@@ -4,7 +4,9 @@ nbval by itself skips images, widgets and output metadata, obeys tags that switc
 takes outputs that a cell clears or a widget captures for real ones. Here the cells run as `make
 notebooks` runs them, the outputs must be the same in number, order, kind and text, and figures are
 compared by pixels.
-The only way out is a comment line `# NBVAL_IGNORE_OUTPUT` in the cell.
+There are two ways out: a comment line `# NBVAL_IGNORE_OUTPUT` in the cell, for a timing, and the tag
+`nbval-ignore-output`, for a training that is shown live. The code cell after a tagged one must show the
+recorded run (it calls `read_record` or `record_tensors`), and is compared.
 
 A figure passes when its size is the same and no more differs than rounding does on another machine:
 less than STRONG_SHARE of its pixels by more than STRONG grey levels in a channel, nowhere more than
@@ -12,6 +14,7 @@ BLOCK_PIXELS of those within BLOCK x BLOCK pixels (one digit of a score changes 
 FAINT_SHARE of its pixels by more than FAINT levels.
 """
 
+import ast
 import base64
 import copy
 import io
@@ -34,6 +37,7 @@ STRONG, STRONG_SHARE = 24, 0.0005
 BLOCK, BLOCK_PIXELS = 16, 15
 FAINT, FAINT_SHARE = 4, 0.005
 IGNORE = "# NBVAL_IGNORE_OUTPUT"
+LIVE = "nbval-ignore-output"
 
 
 @pytest.hookimpl(wrapper=True)
@@ -83,7 +87,9 @@ class StrictCell(IPyNbCell):
             self.raise_cell_error("the cell fails", error.traceback)
         except RuntimeError as error:
             self.raise_cell_error(f"the kernel stopped: {error}")
-        if ignores_output(self.cell.source):
+        if ignores_output(self.cell):
+            if problem := live_problem(self.parent.nb.cells, self.cell):
+                self.raise_cell_error(problem)
             return
         folder = self.config.rootpath / "build" / "nbval"
         problem = outputs_difference(
@@ -93,9 +99,30 @@ class StrictCell(IPyNbCell):
             self.raise_cell_error(f"{self.path.name}, In [{self.cell.execution_count}]: {problem}")
 
 
-def ignores_output(source: str) -> bool:
-    """Whether a comment line of the cell takes its outputs out of the comparison."""
-    return any(line.strip() == IGNORE for line in source.splitlines())
+def ignores_output(cell: NotebookNode) -> bool:
+    """Whether a comment line or the tag of a live training takes the outputs out of the comparison."""
+    commented = any(line.strip() == IGNORE for line in cell.source.splitlines())
+    return commented or LIVE in cell.metadata.get("tags", [])
+
+
+def live_problem(cells: list[NotebookNode], cell: NotebookNode) -> str | None:
+    """What is wrong with a cell that is tagged as a live training, or None.
+
+    Args:
+        cells: those of the notebook.
+        cell: one of them.
+    """
+    if LIVE not in cell.metadata.get("tags", []):
+        return None
+    later = [c for c in cells[cells.index(cell) + 1 :] if c.cell_type == "code"]
+    names = {"read_record", "record_tensors"}
+    if later and later[0].outputs and not ignores_output(later[0]):
+        used = {
+            node.id for node in ast.walk(ast.parse(later[0].source)) if isinstance(node, ast.Name)
+        }
+        if used & names:
+            return None
+    return f"tagged {LIVE}, but the next code cell does not show the recorded run"
 
 
 def outputs_difference(

@@ -2,6 +2,7 @@
 
 from course_utils.show.boxes import plot_box_targets, plot_boxes, plot_keypoints, plot_matches
 from course_utils.show.curves import live_curve, plot_losses
+from course_utils.show.diagrams import plot_diagram, plot_feature_maps
 from course_utils.show.figures import figure
 from course_utils.show.images import plot_crops, plot_grid, plot_image
 from course_utils.show.masks import plot_label_map, plot_masks
@@ -17,7 +18,7 @@ from course_utils.show.style import (
     text_color,
     use_course_style,
 )
-from course_utils.show.widgets import explore
+from course_utils.show.widgets import explore, small_multiples
 
 use_course_style()
 
@@ -33,6 +34,8 @@ __all__ = [
     "plot_box_targets",
     "plot_boxes",
     "plot_crops",
+    "plot_diagram",
+    "plot_feature_maps",
     "plot_grid",
     "plot_image",
     "plot_keypoints",
@@ -43,6 +46,7 @@ __all__ = [
     "plot_poses",
     "present",
     "show_source",
+    "small_multiples",
     "text_color",
     "use_course_style",
 ]

@@ -28,9 +28,15 @@ def figure(fig_or_ax: Figure | Axes, alt: str) -> None:
     """
     fig, alt = figure_of(fig_or_ax), check_alt(alt)
     try:
-        kind, content = encode(fig)
+        picture = draw(fig)
     finally:
         plt.close(fig)
+    display_picture(picture, alt)
+
+
+def display_picture(picture: Image.Image, alt: str) -> None:
+    """Display a picture with its description."""
+    kind, content = encode(picture)
     publish(
         {kind: base64.b64encode(content).decode(), "text/plain": alt}, metadata={kind: {"alt": alt}}
     )
@@ -38,34 +44,32 @@ def figure(fig_or_ax: Figure | Axes, alt: str) -> None:
 
 def html_image(fig: Figure, alt: str) -> str:
     """The figure as an HTML image that is never wider than its container."""
-    kind, content = encode(fig)
+    kind, content = encode(draw(fig))
     data = base64.b64encode(content).decode()
     return f'<img alt="{html.escape(alt)}" src="data:{kind};base64,{data}" style="max-width: 100%">'
 
 
-def encode(fig: Figure) -> tuple[str, bytes]:
-    """The figure as a file without date or version, so that the same figure gives the same bytes.
+def draw(fig: Figure) -> Image.Image:
+    """The pixels of a figure, cut to what is drawn; its tags are moved apart and its layout is frozen."""
+    separate_tags(fig)
+    rendered = io.BytesIO()
+    fig.savefig(rendered, format="png", bbox_inches="tight", pad_inches=0.08)
+    return Image.open(rendered).convert("RGB")
+
+
+def encode(picture: Image.Image) -> tuple[str, bytes]:
+    """A picture as a file without date or version, so that the same picture gives the same bytes.
 
     A PNG file keeps every colour of a plot, a grid or a label map. For photographs it would be several times
     as large as a JPEG file of high quality, so that they become one.
 
-    Args:
-        fig: a figure; its tags are moved apart and its layout is frozen.
-
     Returns:
         The MIME type, "image/png" or "image/jpeg", and the content of the file.
 
-    >>> empty = plt.figure()
-    >>> encode(empty)[0]
+    >>> encode(Image.new("RGB", (40, 30)))[0]
     'image/png'
-    >>> plt.close(empty)
     """
-    separate_tags(fig)
-    rendered, png, jpeg = io.BytesIO(), io.BytesIO(), io.BytesIO()
-    fig.savefig(
-        rendered, format="png", bbox_inches="tight", pad_inches=0.08, metadata={"Software": None}
-    )
-    picture = Image.open(rendered).convert("RGB")
+    png, jpeg = io.BytesIO(), io.BytesIO()
     few_colours = picture.quantize(256) if picture.getcolors(256) else picture  # loses none
     few_colours.save(png, format="PNG", optimize=True)
     picture.save(jpeg, format="JPEG", quality=90, subsampling="4:4:4", optimize=True)

@@ -1,17 +1,20 @@
-"""Widgets that call a notebook's own plotting function with new values."""
+"""Widgets that call a notebook's own plotting function with new values, and figures of several of them."""
 
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import ipywidgets
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
-from course_utils.show.figures import check_alt, figure_of, html_image
+from course_utils.show.figures import check_alt, display_picture, draw, figure_of, html_image
 from course_utils.show.publish import publish
 
 Control = tuple | list | range | ipywidgets.Widget
+WIDEST = 1200  # pixels of a figure with several panels
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
@@ -66,17 +69,60 @@ def assemble(plot: Callable[..., Axes | Figure], alt: str, controls: dict) -> ip
     return ipywidgets.VBox([*rows, picture])
 
 
+def small_multiples(plot: Callable[..., Axes | Figure], alt: str, **values: Sequence) -> None:
+    """Display several settings of a widget in one figure, for readers who cannot move it.
+
+    Args:
+        plot: the function that `explore` calls.
+        alt: a description of the figure in one sentence.
+        values: for each argument of `plot` that varies, its value in each panel; the titles tell them.
+
+    Raises:
+        ValueError: `values` is empty, or its lists differ in length.
+
+    >>> def square(side):
+    ...     return plt.figure(figsize=(side, side))
+    >>> small_multiples(square, "A square of four sizes.", side=[1, 2, 3, 4])
+    A square of four sizes.
+    """
+    if not values or len({len(options) for options in values.values()}) != 1:
+        raise ValueError("values: expected a list for at least one argument, all of one length")
+    settings = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+    panels = [_panel(plot, setting) for setting in settings]
+    width, height = (max(panel.size[axis] for panel in panels) for axis in (0, 1))
+    columns = max(1, min(len(panels), WIDEST // width))
+    columns = -(-len(panels) // -(-len(panels) // columns))  # five in two rows: three and two
+    picture = Image.new("RGB", (columns * width, -(-len(panels) // columns) * height), "white")
+    for number, panel in enumerate(panels):
+        picture.paste(panel, (number % columns * width, number // columns * height))
+    display_picture(picture, check_alt(alt))
+
+
 def _draw(
     plot: Callable[..., Axes | Figure], alt: str, widgets: dict[str, ipywidgets.Widget]
 ) -> str:
     """Draw, and return the figure as an HTML image; no figure is left open, even after an error."""
-    values = {name: widget.value for name, widget in widgets.items()}
-    now = ", ".join(
-        f"{widgets[name].description} {_format(value)}" for name, value in values.items()
-    )
+    setting = {name: widget.value for name, widget in widgets.items()}
+    now = ", ".join(f"{widgets[name].description} {_format(v)}" for name, v in setting.items())
+    with _closing_figures():
+        return html_image(figure_of(plot(**setting)), f"{alt.rstrip('.')} ({now})")
+
+
+def _panel(plot: Callable[..., Axes | Figure], setting: dict) -> Image.Image:
+    """The drawn figure, with the setting above it."""
+    with _closing_figures():
+        fig = figure_of(plot(**setting))
+        words = ", ".join(f"{_words(name)} {_format(value)}" for name, value in setting.items())
+        fig.suptitle(words, x=0.02, ha="left", fontweight="bold", parse_math=False)
+        return draw(fig)
+
+
+@contextmanager
+def _closing_figures() -> Iterator[None]:
+    """Close at the end, even after an error, the figures that were opened since."""
     open_before = set(plt.get_fignums())
     try:
-        return html_image(figure_of(plot(**values)), f"{alt.rstrip('.')} ({now})")
+        yield
     finally:
         for number in set(plt.get_fignums()) - open_before:
             plt.close(number)

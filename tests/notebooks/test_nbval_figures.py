@@ -86,10 +86,11 @@ def test_another_size_fails() -> None:
     assert figure_difference(draw(), draw(dpi=101)).startswith("size was")
 
 
-def test_only_a_comment_line_ignores() -> None:
-    assert ignores_output("x = 1\n    # NBVAL_IGNORE_OUTPUT\nx")
-    assert not ignores_output('print("# NBVAL_IGNORE_OUTPUT")')
-    assert not ignores_output("x  # NBVAL_IGNORE_OUTPUT")
+def test_only_a_comment_line_or_the_tag_ignores() -> None:
+    assert ignores_output(new_code_cell("x = 1\n    # NBVAL_IGNORE_OUTPUT\nx"))
+    assert ignores_output(new_code_cell("x", metadata={"tags": ["nbval-ignore-output"]}))
+    assert not ignores_output(new_code_cell('print("# NBVAL_IGNORE_OUTPUT")'))
+    assert not ignores_output(new_code_cell("x  # NBVAL_IGNORE_OUTPUT"))
 
 
 PREPARE = """import sys
@@ -108,6 +109,9 @@ def plot(colour="tab:blue", title="loss", box=1.0, scale=1.0, alt="a curve and a
 def bar(done):
     print("step", done)
     clear_output(wait=True)
+
+def read_record(name):
+    print(name)
 
 def slider(value):
     ipywidgets.interact(lambda x: print(x), x=ipywidgets.FloatSlider(value=value))"""
@@ -139,7 +143,11 @@ CELLS = {
         True,
     ),
     "ignored by a comment": ("# NBVAL_IGNORE_OUTPUT\n1", "# NBVAL_IGNORE_OUTPUT\n2", True),
-    "not ignored by a tag": ("1", "2", False),
+    "live, above its record": ("1", "2", True),
+    "the record": ("read_record('a')", "read_record('a')", True),
+    "live, above a record that changed": ("1", "2", True),
+    "a record that changed": ("read_record('a')", "read_record('b')", False),
+    "live, above no record": ("1", "2", False),
     "not skipped by a comment": ("# NBVAL_SKIP\n1", "# NBVAL_SKIP\n2", False),
     "an error": ("pass", "1 / 0", False),
 }
@@ -156,7 +164,7 @@ def strict_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, bool
     tidy(notebook)
     for cell, (name, (_, after, _)) in zip(notebook.cells[1:], CELLS.items(), strict=True):
         cell.source = after
-        if name == "not ignored by a tag":
+        if name.startswith("live"):
             cell.metadata["tags"] = ["nbval-ignore-output"]
         if name == "an error":
             cell.metadata["tags"] = ["raises-exception"]

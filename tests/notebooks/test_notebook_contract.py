@@ -20,7 +20,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from tests.nbval_figures import ignores_output
+from tests.nbval_figures import IGNORE, LIVE, live_problem
 from tools.address import badges, read_address, renew, setup_source
 from tools.notebooks import ROOT, WIDGET, code_cells, find, tidy
 from tools.student import role
@@ -103,14 +103,16 @@ def is_small(notebook: NotebookNode, name: str) -> list[str]:
 
 
 def ignores_little(notebook: NotebookNode, name: str) -> list[str]:
-    """At most one cell is not compared, and that one asserts something; nothing is skipped."""
-    ignoring = [cell for cell in code_cells(notebook) if ignores_output(cell.source)]
-    problems = ["more than one NBVAL_IGNORE_OUTPUT"] if len(ignoring) > 1 else []
-    for cell in ignoring:
+    """What is not compared: one timing that asserts something, and live trainings above their records."""
+    timings = [cell for cell in code_cells(notebook) if IGNORE in cell.source]
+    problems = ["more than one NBVAL_IGNORE_OUTPUT"] if len(timings) > 1 else []
+    for cell in timings:
         if not any(isinstance(node, ast.Assert) for node in ast.walk(parsed(cell.source))):
             problems.append(f"In [{cell.execution_count}] ignores its output and asserts nothing")
     for cell in code_cells(notebook):
-        tags = " ".join(cell.metadata.get("tags", []))
+        if problem := live_problem(notebook.cells, cell):
+            problems.append(f"In [{cell.execution_count}]: {problem}")
+        tags = " ".join(set(cell.metadata.get("tags", [])) - {LIVE})
         others = re.findall(r"NBVAL_(?!IGNORE_OUTPUT)\w+", cell.source) + re.findall(
             r"nbval-\S+|raises-\S+", tags
         )
@@ -470,7 +472,8 @@ BROKEN: list[tuple[Rule, str, Callable[[NotebookNode], object]]] = [
     ),
     (ignores_little, "two", lambda n: n.cells[3].update(source=n.cells[2].source)),
     (ignores_little, "skip", lambda n: n.cells[3].update(source="# NBVAL_SKIP\n1")),
-    (ignores_little, "tag", lambda n: n.cells[3].metadata.update(tags=["nbval-ignore-output"])),
+    (ignores_little, "no record", lambda n: n.cells[3].metadata.update(tags=[LIVE])),
+    (ignores_little, "tag", lambda n: n.cells[3].metadata.update(tags=["nbval-skip"])),
     (ignores_little, "raises", lambda n: n.cells[3].metadata.update(tags=["raises-exception"])),
     (has_plain_metadata, "kernel", lambda n: n.metadata.kernelspec.update(name="venv")),
     (has_plain_metadata, "version", lambda n: n.metadata.language_info.update(version="3.11.7")),

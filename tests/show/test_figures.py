@@ -61,7 +61,7 @@ def test_same_figure_same_bytes(published):
 
 def test_the_colours_of_a_grid_are_kept_exactly(ax):
     show.plot_image(torch.tensor([[[0.2, 0.4]]] * 3).float(), ax=ax)
-    kind, content = figures.encode(ax.figure)
+    kind, content = figures.encode(figures.draw(ax.figure))
     assert kind == "image/png"
     assert {51, 102, 255} <= set(opened(content).reshape(-1, 3)[:, 0].tolist())
 
@@ -69,7 +69,7 @@ def test_the_colours_of_a_grid_are_kept_exactly(ax):
 def test_a_plot_with_many_lines_is_a_png_with_the_pixels_that_were_drawn(ax):
     for number in range(40):
         ax.plot(np.sin(np.linspace(0, 6, 200) + number / 7))
-    kind, content = figures.encode(ax.figure)
+    kind, content = figures.encode(figures.draw(ax.figure))
     drawn = io.BytesIO()
     ax.figure.savefig(drawn, format="png", bbox_inches="tight", pad_inches=0.08)
     assert kind == "image/png" and Image.open(drawn).convert("RGB").getcolors(256) is None
@@ -78,7 +78,7 @@ def test_a_plot_with_many_lines_is_a_png_with_the_pixels_that_were_drawn(ax):
 
 def test_a_photo_is_a_jpeg_with_its_tones_and_without_chroma_subsampling(portrait):
     fig = portrait.figure
-    kind, content = figures.encode(fig)
+    kind, content = figures.encode(figures.draw(fig))
     drawn = io.BytesIO()
     fig.savefig(drawn, format="png", bbox_inches="tight", pad_inches=0.08)
     assert kind == "image/jpeg" and len(content) < len(drawn.getvalue()) / 1.5
@@ -90,9 +90,9 @@ def test_a_photo_is_a_jpeg_with_its_tones_and_without_chroma_subsampling(portrai
 
 
 def test_in_a_photo_one_pixel_changes_only_its_neighbourhood(portrait):
-    before = opened(figures.encode(portrait.figure)[1])
+    before = opened(figures.encode(figures.draw(portrait.figure))[1])
     portrait.images[0].get_array()[30, 30] = 0.0
-    changed = (opened(figures.encode(portrait.figure)[1]) != before).any(axis=-1)
+    changed = (opened(figures.encode(figures.draw(portrait.figure))[1]) != before).any(axis=-1)
     assert 0 < changed.mean() < 0.002
 
 

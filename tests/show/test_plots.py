@@ -67,7 +67,7 @@ def test_tags_end_inside_the_axes_and_apart(ax):
     show.plot_image(torch.zeros(3, 100, 100), ax=ax)
     boxes = torch.tensor([[-20.0, -10.0, 50.0, 50.0]] * 4 + [[99.0, 99.0, 120.0, 120.0]])
     show.plot_boxes(boxes, ax=ax, labels=["a person"] * 5)
-    figures.encode(ax.figure)
+    figures.draw(ax.figure)
     ax.figure.draw_without_rendering()
     places = [tag.get_bbox_patch().get_window_extent() for tag in ax.texts]
     for index, place in enumerate(places):
@@ -151,7 +151,7 @@ def test_a_text_with_dollar_signs_is_not_taken_for_a_formula(text):
         show.plot_crops(image[None], [text]),
     ]
     for fig in map(figures.figure_of, drawn):
-        figures.encode(fig)
+        figures.draw(fig)
         found = [one for one in fig.findobj(Text) if one.get_text() == text]
         assert found and not any(one.get_parse_math() for one in found)
         plt.close(fig)

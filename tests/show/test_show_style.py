@@ -63,14 +63,14 @@ from course_utils import show
 from course_utils.show import figures
 ax = show.plot_losses([4.0, 2.0, 1.0])
 ax.set_title("A title")
-print(hashlib.sha256(figures.encode(ax.figure)[1]).hexdigest())
+print(hashlib.sha256(figures.encode(figures.draw(ax.figure))[1]).hexdigest())
 """
 
 
 def test_a_users_matplotlibrc_changes_no_figure(tmp_path):
     ax = show.plot_losses([4.0, 2.0, 1.0])
     ax.set_title("A title")
-    expected = hashlib.sha256(figures.encode(ax.figure)[1]).hexdigest()
+    expected = hashlib.sha256(figures.encode(figures.draw(ax.figure))[1]).hexdigest()
     plt.close(ax.figure)
     (tmp_path / "matplotlibrc").write_text(HOSTILE)
     done = subprocess.run(

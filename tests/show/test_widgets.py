@@ -1,8 +1,12 @@
 """Widgets: a figure is drawn again when a control changes, and errors are shown in its place."""
 
+import base64
+import io
+
 import ipywidgets
 import matplotlib.pyplot as plt
 import pytest
+from PIL import Image
 
 from course_utils import show
 from course_utils.show import figures, widgets
@@ -141,3 +145,22 @@ def test_a_range_is_played_or_stepped_through_by_hand():
 def test_explore_refuses(alt, controls, error, message):
     with pytest.raises(error, match=message):
         show.explore(bar, alt, **controls)
+
+
+def test_small_multiples_are_what_the_widget_draws(published):
+    show.small_multiples(bar, "Bars.", high_threshold=[0.1, 0.3, 0.5, 0.7])
+    [(data, metadata)] = published
+    assert data["text/plain"] == metadata["image/png"]["alt"] == "Bars."
+    picture = Image.open(io.BytesIO(base64.b64decode(data["image/png"])))
+    panels = [widgets._panel(bar, {"high_threshold": value}) for value in (0.1, 0.3, 0.5, 0.7)]
+    width = max(panel.width for panel in panels)
+    assert picture.width == 2 * width  # four do not fit in 1200 pixels, and three and one look odd
+    first = picture.crop((0, 0, *panels[0].size)).convert("RGB")
+    assert first.tobytes() == panels[0].tobytes()
+    assert plt.get_fignums() == []
+
+
+@pytest.mark.parametrize("values", [{}, {"high_threshold": [0.1, 0.2], "kind": ["wide"]}])
+def test_small_multiples_need_lists_of_one_length(values):
+    with pytest.raises(ValueError, match="values: expected"):
+        show.small_multiples(bar, "Bars.", **values)
