@@ -31,15 +31,14 @@ RELEASE = re.compile(r"v\d[\w.-]*|[0-9a-f]{40}")
 
 
 class Address(NamedTuple):
-    """Where the course lives, and what is installed beside it without its dependencies."""
+    """Where the course lives."""
 
     repository: str  # https://github.com/owner/name
     release: str  # a tag, v0.1.0, or a whole commit
-    no_deps: tuple[str, ...]
 
 
 def read_address(pyproject: Path = ROOT / "pyproject.toml") -> Address:
-    """The address in `[project.urls] Repository`, the release, and the list in `[tool.course] no-deps`.
+    """The address in `[project.urls] Repository`, and the release.
 
     Raises:
         ValueError: one of them is missing, the address is not that of a GitHub repository, or the
@@ -48,13 +47,10 @@ def read_address(pyproject: Path = ROOT / "pyproject.toml") -> Address:
     try:
         tables = tomllib.loads(pyproject.read_text(encoding="utf-8"))
         repository = tables["project"]["urls"]["Repository"].removesuffix("/").removesuffix(".git")
-        course = tables["tool"]["course"]
-        release = course.get("release") or f"v{tables['project']['version']}"
-        no_deps = tuple(course["no-deps"])
+        release = tables["tool"]["course"].get("release") or f"v{tables['project']['version']}"
     except KeyError as error:
         raise ValueError(
-            f"{pyproject.name}: expected [project] version, [project.urls] Repository and "
-            "[tool.course] no-deps"
+            f"{pyproject.name}: expected [project] version, [project.urls] Repository and [tool.course]"
         ) from error
     except ValueError as error:
         raise ValueError(f"{pyproject.name} cannot be read: {error}") from error
@@ -66,15 +62,13 @@ def read_address(pyproject: Path = ROOT / "pyproject.toml") -> Address:
         raise ValueError(
             f"{pyproject.name}: release: expected a tag such as v1.0 or a whole commit, got {release}"
         )
-    return Address(repository, release, no_deps)
+    return Address(repository, release)
 
 
 def setup_source(address: Address) -> str:
     """The text of the set-up cell, the same in every notebook."""
-    text = TEMPLATE.read_text(encoding="utf-8").strip()
-    quoted = ", ".join(f'"{package}"' for package in address.no_deps)
     archive = f"{address.repository}/archive/{address.release}.zip"
-    return text.replace("{archive}", archive).replace('"{no_deps}"', quoted)
+    return TEMPLATE.read_text(encoding="utf-8").strip().replace("{archive}", archive)
 
 
 def badges(address: Address, file_name: str) -> str:

@@ -200,8 +200,10 @@ def installed_apart():
     """The packages that pyproject.toml wants without their dependencies."""
     try:
         with open(os.path.join(ROOT, "pyproject.toml"), "rb") as file:
-            course = tomllib.load(file)["tool"]["course"]
-        return course["no-deps"] + course["lab-no-deps"] + course["test-no-deps"]
+            tables = tomllib.load(file)
+        course = tables["tool"]["course"]
+        no_deps = tables["project"]["optional-dependencies"]["no-deps"]
+        return no_deps + course["lab-no-deps"] + course["test-no-deps"]
     except (KeyError, TypeError, ValueError) as error:
         sys.exit(
             "pyproject.toml cannot be read ({}: {}). Restore it (git checkout pyproject.toml), then run this "

@@ -25,7 +25,6 @@ from course_utils.core.checks import (
 from course_utils.core.device import get_device
 from course_utils.core.paths import data_path
 from course_utils.core.random import seed_everything
-from course_utils.core.setup import ready
 
 VOID = 255
 
@@ -44,6 +43,5 @@ __all__ = [
     "data_path",
     "get_device",
     "on_cpu",
-    "ready",
     "seed_everything",
 ]

@@ -1,6 +1,5 @@
-"""course_utils.core: conventions, seeds, devices, shipped files, and the line a notebook begins with."""
+"""course_utils.core: conventions, seeds, devices and shipped files."""
 
-import importlib
 import random
 import subprocess
 import sys
@@ -108,29 +107,3 @@ def test_an_installed_course_finds_its_files_inside_the_package(monkeypatch, tmp
     (package / "_data" / "card.txt").write_text("hello")
     monkeypatch.setattr("course_utils.core.paths.__file__", str(package / "core" / "paths.py"))
     assert core.data_path("card.txt").read_text() == "hello"
-
-
-# --- the first line of a notebook
-
-
-def test_ready(capsys):
-    core.ready()
-    assert (
-        capsys.readouterr().out
-        == "Ready: Python, torch, torchvision and course_utils work together here.\n"
-    )
-
-
-@pytest.mark.parametrize("missing", ["torchvision", "ipywidgets"])
-@pytest.mark.parametrize("error", [ImportError, RuntimeError])
-def test_ready_says_what_is_missing(capsys, monkeypatch, missing, error):
-    def import_module(name):
-        if name == missing:
-            raise error("it does not fit")
-
-    monkeypatch.setattr(importlib, "import_module", import_module)
-    core.ready()
-    (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith(
-        f"Not ready: importing {missing} failed (it does not fit). Run `pip install {missing}`"
-    )

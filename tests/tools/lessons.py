@@ -18,7 +18,7 @@ display(figure, metadata={"image/png": {"alt": 'an "empty" <plot>'}})"""
 MOVE = "import ipywidgets\n\n_ = ipywidgets.interact(lambda x: print(x), x=3)"
 FAIL = "raise ValueError('boxes:\\nexpected')"
 FORMULA = r"For $a < b$: $$\mathcal{L} = \sum_i \frac{|A \cap B|}{|A \cup B|}$$"
-ADDRESS = Address("https://github.com/someone/something", "v1.0", ("d2l==1.0.3", "imgviz==1.7.6"))
+ADDRESS = Address("https://github.com/someone/something", "v1.0")
 
 
 def lesson(*sources: str, title: str = "A title with `code`") -> NotebookNode:

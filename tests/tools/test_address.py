@@ -18,10 +18,10 @@ def test_renewing_the_address() -> None:
     assert notebook.cells[0].source.splitlines()[2] == badges(ADDRESS, "00_x.ipynb")
     assert notebook.cells[2].source == setup_source(ADDRESS) and notebook.cells[3].source == "1"
     assert not renew(notebook, "00_x.ipynb", ADDRESS)
-    moved = ADDRESS._replace(repository="https://github.com/someone/else", no_deps=("d2l==1.0.3",))
+    moved = ADDRESS._replace(repository="https://github.com/someone/else")
     assert renew(notebook, "00_x.ipynb", moved)
     text = nbformat.writes(notebook)
-    assert "something/" not in text and "imgviz" not in text and text.count("Open in Colab") == 1
+    assert "something/" not in text and text.count("Open in Colab") == 1
     path = "someone/else/blob/v1.0/notebooks/00_x.ipynb"
     for link in (
         f"https://colab.research.google.com/github/{path}",
@@ -65,7 +65,7 @@ def test_address_command(course: Path, tmp_path: Path) -> None:
 def pyproject_with(folder: Path, address: str = "https://github.com/a/b", **course: str) -> Path:
     """A pyproject.toml of version 0.3 with this address and these lines in `[tool.course]`."""
     lines = ["[project]", 'version = "0.3"', "[project.urls]", f'Repository = "{address}"']
-    lines += ["[tool.course]", "no-deps = []", *(f'{key} = "{course[key]}"' for key in course)]
+    lines += ["[tool.course]", *(f'{key} = "{course[key]}"' for key in course)]
     path = folder / "pyproject.toml"
     path.write_text("\n".join(lines))
     return path
