@@ -5,7 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from course_utils.exercises.checking import Case, Verdict, check
+from course_utils.core import VOID
+from course_utils.exercises.checking import NOT_ATTEMPTED, Case, Verdict, check
 from course_utils.ops.masks import masks_to_boxes
 
 
@@ -99,3 +100,93 @@ def check_merge_instances(student: Callable) -> Verdict:
         ),
     ]
     return check(student, _merge, cases)
+
+
+def _object_counts(semantic: Tensor, number: int) -> tuple[int, int]:
+    pixels = int((semantic == number).sum())
+    return min(pixels, 1), pixels
+
+
+def check_object_counts(student: Callable) -> Verdict:
+    """Check `student(semantic [h, w], number) -> (fewest, most)`: how many objects a map can hold."""
+    one = _mask(4, 6, (1, 0, 4, 2)).long()
+    three = 5 * _mask(6, 9, (0, 0, 2, 2), (4, 1, 7, 5), (8, 5, 9, 6)).long()
+    mixed = three + 2 * _mask(6, 9, (0, 4, 3, 6)) + VOID * _mask(6, 9, (7, 0, 9, 3))
+    cases = [
+        Case(
+            "one region of six pixels",
+            (one, 1),
+            "Each of the six pixels could be an object of its own.",
+        ),
+        Case(
+            "three regions of 4, 12 and 1 pixels",
+            (three, 5),
+            "One object may consist of several pieces, so the number of regions is no lower bound.",
+        ),
+        Case(
+            "a map with three more classes, void among them",
+            (mixed, 2),
+            "Only the pixels of the class count.",
+        ),
+        Case("a class that is not in the map", (one, 3), "There cannot be an object: (0, 0)."),
+        Case("a single pixel", (three[5:, 8:], 5), "One pixel belongs to one object: (1, 1)."),
+    ]
+    return check(student, _object_counts, cases)
+
+
+def check_twins(student: Callable) -> Verdict:
+    """Check `student() -> (first [h, w], second [h, w])`: two instance maps with the same boxes.
+
+    All objects are of one class, and both maps show it at the same pixels. Numbering the same objects in
+    another order makes no other answer. The fewest pixels that suffice are five, in one row: of all maps of
+    up to four pixels, no two different ones agree in pixels and boxes.
+    """
+    try:
+        answer = student()
+    except NotImplementedError:
+        return Verdict(None, NOT_ATTEMPTED)
+    hint = _twins_hint(answer)
+    if hint:
+        return Verdict(False, f"Not yet: {hint}")
+    first = torch.as_tensor(answer[0])
+    words = f"{int(first.max())} objects, on a map of {first.numel()} pixels"
+    return Verdict(True, f"Passed: other objects, but the same class map and boxes. {words}.")
+
+
+def _twins_hint(answer: object) -> str | None:
+    """Why these are not two different instance maps with the same pixels and boxes, or None."""
+    try:
+        first, second = (torch.as_tensor(numbers) for numbers in answer)
+    except (TypeError, ValueError, RuntimeError):
+        return "expected two maps of whole numbers. Hint: return (first, second)."
+    if first.dim() != 2 or first.shape != second.shape or not first.numel():
+        shapes = f"{list(first.shape)} and {list(second.shape)}"
+        return f"expected two maps of one shape [h, w], got {shapes}. Hint: the image is the same."
+    for name, numbers in (("first", first), ("second", second)):
+        found = set(numbers.unique().tolist()) - {0}
+        if not found or found != set(range(1, len(found) + 1)):
+            return (
+                f"the {name} map should number its objects 1, 2, ..., n, got {sorted(found)}. "
+                "Hint: 0 is no object."
+            )
+    if not torch.equal(first > 0, second > 0):
+        return (
+            "the two semantic maps should be equal, but a pixel has an object in only one of them. "
+            "Hint: move pixels from one object to another."
+        )
+    boxes = [sorted(_instance_boxes(numbers.long()).tolist()) for numbers in (first, second)]
+    if boxes[0] != boxes[1]:
+        return (
+            f"expected the same boxes, got {boxes[0]} and {boxes[1]}. "
+            "Hint: exchange pixels that are not the outermost ones of an object."
+        )
+    objects = [
+        {tuple((numbers == k).flatten().tolist()) for k in numbers.unique() if k}
+        for numbers in (first, second)
+    ]
+    if objects[0] == objects[1]:
+        return (
+            "the two maps should have different objects, but they hold the same ones. "
+            "Hint: another order of the numbers is not another answer."
+        )
+    return None

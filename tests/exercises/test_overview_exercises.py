@@ -1,11 +1,17 @@
 """Right and wrong solutions of the exercises in `course_utils.exercises.overview`."""
 
 import torch
+from scipy.ndimage import label
 
 from course_utils.exercises import overview
 from course_utils.exercises.overview import _instance_boxes, _merge
 from course_utils.ops.masks import masks_to_boxes, masks_to_boxes_loops
 from tests.exercises.common import ExerciseTests
+
+
+def regions(semantic, number):
+    return label(semantic == number)[1]
+
 
 RIGHT_SOLUTIONS = {
     overview.check_instance_boxes: lambda instances: torch.cat(
@@ -22,6 +28,11 @@ RIGHT_SOLUTIONS = {
         if len(masks)
         else torch.zeros(masks.shape[1:], dtype=torch.int64)
     ),
+    overview.check_object_counts: lambda semantic, number: (
+        int(number in semantic),
+        torch.bincount(semantic.flatten(), minlength=256)[number].item(),
+    ),
+    overview.check_twins: lambda: ([[1, 2, 2, 1, 2]], [[1, 2, 1, 1, 2]]),
 }
 
 WRONG_SOLUTIONS = {
@@ -67,8 +78,58 @@ WRONG_SOLUTIONS = {
         ),
         "always zero": lambda masks, labels: torch.zeros(masks.shape[1:], dtype=torch.int64),
     },
+    overview.check_object_counts: {
+        "the regions": lambda semantic, number: (
+            regions(semantic, number),
+            regions(semantic, number),
+        ),
+        "at least the regions": lambda semantic, number: (
+            regions(semantic, number),
+            int((semantic == number).sum()),
+        ),
+        "at most the regions": lambda semantic, number: (
+            int(number in semantic),
+            regions(semantic, number),
+        ),
+        "always one": lambda semantic, number: (1, 1),
+        "at least one, in any map": lambda semantic, number: (1, int((semantic == number).sum())),
+        "perhaps none": lambda semantic, number: (0, int((semantic == number).sum())),
+        "all pixels": lambda semantic, number: (int(number in semantic), semantic.numel()),
+        "all pixels of all classes": lambda semantic, number: (
+            int(number in semantic),
+            int((semantic > 0).sum()),
+        ),
+        "exchanged": lambda semantic, number: (
+            int((semantic == number).sum()),
+            int(number in semantic),
+        ),
+        "void counted": lambda semantic, number: (
+            int(number in semantic),
+            int(((semantic == number) | (semantic == 255)).sum()),
+        ),
+    },
+    overview.check_twins: {
+        "the same map twice": lambda: ([[1, 2, 2, 1, 2]], [[1, 2, 2, 1, 2]]),
+        "other numbers": lambda: ([[1, 2, 2, 1, 2]], [[2, 1, 1, 2, 1]]),
+        "other boxes": lambda: ([[1, 1, 2, 2]], [[1, 2, 2, 2]]),
+        "fewer objects": lambda: ([[1, 1, 2, 2]], [[1, 1, 1, 1]]),
+        "other pixels": lambda: ([[1, 0, 1, 2]], [[1, 1, 1, 2]]),
+        "other shapes": lambda: ([[1, 1, 2]], [[1], [1], [2]]),
+        "a number left out": lambda: ([[1, 3, 3, 1, 3]], [[1, 3, 1, 1, 3]]),
+        "no objects": lambda: ([[0, 0]], [[0, 0]]),
+        "one map": lambda: torch.tensor([1, 2, 2, 1, 2]),
+        "nothing": lambda: None,
+    },
 }
 
 
 class TestOverviewExercises(ExerciseTests):
     exercises, right, wrong = overview, RIGHT_SOLUTIONS, WRONG_SOLUTIONS
+
+    def test_a_right_solution_passes(self, check):
+        verdict = check(self.right[check])
+        assert verdict.passed and verdict.message.startswith("Passed: "), verdict.message
+        assert (
+            check is not overview.check_twins
+            or "2 objects, on a map of 5 pixels" in verdict.message
+        )

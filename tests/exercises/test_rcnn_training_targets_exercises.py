@@ -87,6 +87,29 @@ def targets_with_thresholds(proposals, boxes, labels, high, low):
     return class_targets(matches, labels), targets
 
 
+def shapes_of(boxes):
+    width, height = (boxes[:, 2:] - boxes[:, :2]).T
+    return list(zip((width * height).sqrt().tolist(), (height / width).tolist(), strict=True))
+
+
+def spread(boxes):
+    """The shapes of the objects, without those that a chosen one nearly covers."""
+    chosen, left = [], shapes_of(boxes)
+    while left and len(chosen) < 9:
+        near = [
+            [b for b in left if abs(log(a[0] / b[0])) < 0.25 and abs(log(a[1] / b[1])) < 0.35]
+            for a in left
+        ]
+        best = max(range(len(left)), key=lambda i: len(near[i]))
+        chosen.append(left[best])
+        left = [b for b in left if b not in near[best]]
+    return chosen
+
+
+def nine(sizes, ratios=(0.5, 1.0, 2.0)):
+    return [(size, ratio) for size in sizes for ratio in ratios]
+
+
 RIGHT_SOLUTIONS = {
     rcnn_training_targets.check_iou: lambda a, b: box_iou_loops(a[None], b[None]).item(),
     rcnn_training_targets.check_box_target: lambda proposal, truth: encode_boxes_loops(
@@ -97,6 +120,7 @@ RIGHT_SOLUTIONS = {
         torch.nn.functional.cross_entropy(torch.zeros(1, n), torch.tensor([1])).item()
         for n in (2, classes + 1)
     ),
+    rcnn_training_targets.check_anchor_shapes: spread,
 }
 
 WRONG_SOLUTIONS = {
@@ -204,8 +228,27 @@ WRONG_SOLUTIONS = {
         "exchanged": lambda classes: (log(classes + 1), log(2)),
         "the RPN knows all classes": lambda classes: (log(classes + 1), log(classes + 1)),
     },
+    rcnn_training_targets.check_anchor_shapes: {
+        "the paper's anchors": lambda boxes: nine((128, 256, 512)),
+        "the notebook's anchors": lambda boxes: nine((64, 128, 256)),
+        "small anchors": lambda boxes: nine((16, 32, 64)),
+        "one anchor": lambda boxes: [(128, 1.0)],
+        "none": lambda boxes: [],
+        "an anchor for each object": shapes_of,
+        "only the largest objects": lambda boxes: sorted(shapes_of(boxes))[-9:],
+        "width over height": lambda boxes: [(size, 1 / ratio) for size, ratio in spread(boxes)],
+        "areas for sizes": lambda boxes: [(size**2, ratio) for size, ratio in spread(boxes)],
+        "widths and heights": lambda boxes: (boxes[:9, 2:] - boxes[:9, :2]).tolist(),
+        "ratio first": lambda boxes: [(ratio, size) for size, ratio in spread(boxes)],
+        "a size of zero": lambda boxes: [*spread(boxes)[:8], (0.0, 1.0)],
+        "nothing": lambda boxes: None,
+    },
 }
 
 
 class TestRCNNTrainingTargetsExercises(ExerciseTests):
     exercises, right, wrong = rcnn_training_targets, RIGHT_SOLUTIONS, WRONG_SOLUTIONS
+
+    def test_a_right_solution_passes(self, check):
+        verdict = check(self.right[check])
+        assert verdict.passed and verdict.message.startswith("Passed: "), verdict.message
