@@ -1,14 +1,18 @@
-"""Cross-entropy per pixel, with void pixels left out."""
+"""Losses of classes and boxes: cross-entropy per pixel, focal loss, and generalised IoU."""
 
+import itertools
 import math
+from numbers import Real as Number
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int64
+import torch.nn.functional as F
+from jaxtyping import Float, Int64, Real
 from torch import Tensor
 
 from course_utils.core import (
     VOID,
+    check_boxes,
     check_floating,
     check_fraction,
     check_rows,
@@ -16,8 +20,24 @@ from course_utils.core import (
     check_shape,
     on_cpu,
 )
+from course_utils.ops.boxes import _ratio, _upcast, box_area, generalized_box_iou_loops
 
 Reduction = Literal["mean", "sum", "none"]
+
+
+def _check_reduction(reduction: str) -> None:
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f'reduction: expected "mean", "sum" or "none", got {reduction!r}')
+
+
+def _reduce(losses: Tensor, reduction: str) -> Tensor:
+    """The losses themselves, their sum, or their mean; the mean of none is 0."""
+    if reduction == "none":
+        return losses
+    return losses.mean() if reduction == "mean" and losses.numel() else losses.sum()
+
+
+# --- Cross-entropy
 
 
 def _check_cross_entropy(
@@ -40,8 +60,7 @@ def _check_cross_entropy(
     check_same_device(input=input, target=target)
     if weight is not None:
         check_shape("weight", weight, input.shape[1])
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f'reduction: expected "mean", "sum" or "none", got {reduction!r}')
+    _check_reduction(reduction)
     check_fraction("label_smoothing", label_smoothing)
     if on_cpu(target):
         good = ((target >= 0) & (target < input.shape[1])) | (target == ignore_index)
@@ -132,3 +151,149 @@ def cross_entropy(
         return losses.sum()
     total = weights.masked_fill(~counts, 0).sum()
     return losses.sum() / torch.where(total == 0, 1, total)
+
+
+# --- Focal loss
+
+
+def _check_focal(
+    inputs: Tensor, targets: Tensor, alpha: float, gamma: float, reduction: str
+) -> None:
+    check_shape("inputs", inputs, ...)
+    check_floating("inputs", inputs)
+    _check_soft_targets("targets", targets, "inputs", inputs)
+    if alpha != -1:
+        check_fraction("alpha", alpha)
+    _check_exponent("gamma", gamma)
+    _check_reduction(reduction)
+
+
+def _check_soft_targets(name: str, targets: Tensor, input_name: str, input: Tensor) -> None:
+    """Raise unless there is a number from 0 to 1 for each logit."""
+    check_shape(name, targets, *input.shape)
+    check_floating(name, targets)
+    check_same_device(**{input_name: input, name: targets})
+    check_rows(name, targets, (targets >= 0) & (targets <= 1), "numbers from 0 to 1")
+
+
+def _check_exponent(name: str, value: float) -> None:
+    if not isinstance(value, Number):
+        raise TypeError(f"{name}: expected a number of at least 0, got {value!r}")
+    if not value >= 0:
+        raise ValueError(f"{name}: expected a number of at least 0, got {value}")
+
+
+def sigmoid_focal_loss_loops(
+    inputs: Float[Tensor, "*shape"],
+    targets: Float[Tensor, "*shape"],
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+    reduction: Reduction = "none",
+) -> Float[Tensor, "..."]:
+    """`sigmoid_focal_loss` written out: one logit at a time."""
+    losses = torch.zeros_like(inputs)
+    for place in itertools.product(*map(range, inputs.shape)):
+        logit, target = inputs[place], targets[place]
+        loss = -target * F.logsigmoid(logit) - (1 - target) * F.logsigmoid(-logit)
+        mistake = target * (-logit).sigmoid() + (1 - target) * logit.sigmoid()
+        weight = 1 if alpha == -1 else alpha * target + (1 - alpha) * (1 - target)
+        losses[place] = weight * mistake**gamma * loss
+    return _reduce(losses, reduction)
+
+
+def sigmoid_focal_loss(
+    inputs: Float[Tensor, "*shape"],
+    targets: Float[Tensor, "*shape"],
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+    reduction: Reduction = "none",
+) -> Float[Tensor, "..."]:
+    """Binary cross-entropy that all but ignores what is right already.
+
+    A detector without proposals looks at 100,000 boxes, nearly all of them background and easy: many small
+    losses drown the few large ones. With p_t the probability of the right answer, -log p_t is multiplied by
+    (1 - p_t)^gamma: with gamma = 2, a hundredth of it is left at p_t = .9, and nearly all at .01. Positives
+    also weigh alpha and negatives 1 - alpha.
+
+    Args:
+        inputs: logits, of any shape.
+        targets: 1 for positives and 0 for negatives.
+        alpha: weight of positives, from 0 to 1, or -1 for no weights.
+        gamma: how much the easy ones are turned down; 0 is cross-entropy.
+        reduction: "none", "mean" or "sum".
+
+    Returns:
+        One loss per logit, or with "mean" and "sum" one number.
+
+    Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017; same as
+    `torchvision.ops.sigmoid_focal_loss`, except that the mean over nothing is 0 here and nan there.
+
+    >>> logits = torch.tensor([0.9, 0.01]).logit()  # easy and hard
+    >>> sigmoid_focal_loss(logits, torch.tensor([1.0, 1.0]), alpha=-1.0)
+    tensor([1.0536e-03, 4.5135e+00])
+    """
+    _check_focal(inputs, targets, alpha, gamma, reduction)
+    losses = -targets * F.logsigmoid(inputs) - (1 - targets) * F.logsigmoid(-inputs)
+    mistake = targets * (-inputs).sigmoid() + (1 - targets) * inputs.sigmoid()  # 1 - p_t
+    losses = mistake**gamma * losses
+    if alpha != -1:
+        losses = (alpha * targets + (1 - alpha) * (1 - targets)) * losses
+    return _reduce(losses, reduction)
+
+
+# --- Boxes
+
+
+def generalized_box_iou_loss_loops(
+    boxes1: Real[Tensor, "n 4"], boxes2: Real[Tensor, "n 4"], reduction: Reduction = "none"
+) -> Float[Tensor, "..."]:
+    """`generalized_box_iou_loss` written out: 1 - GIoU of the first two boxes, the second two, ..."""
+    losses = torch.zeros(len(boxes1), dtype=torch.promote_types(boxes1.dtype, torch.float32))
+    for n in range(len(boxes1)):
+        losses[n] = 1 - generalized_box_iou_loops(boxes1[n : n + 1], boxes2[n : n + 1])[0, 0]
+    return _reduce(losses, reduction)
+
+
+def generalized_box_iou_loss(
+    boxes1: Real[Tensor, "n 4"], boxes2: Real[Tensor, "n 4"], reduction: Reduction = "none"
+) -> Float[Tensor, "..."]:
+    """1 - GIoU of each predicted box and the true box that it is matched with.
+
+    A loss on the four numbers of a box weighs a pixel of a small object like a pixel of a large one. GIoU
+    does not change with the scale, and unlike IoU it has a gradient also where two boxes are apart: it falls
+    with the empty part of the box around both (see `generalized_box_iou`, which has all pairs).
+
+    Args:
+        boxes1: `x1, y1, x2, y2` in pixels.
+        boxes2: the same, one for each box of `boxes1`.
+        reduction: "none", "mean" or "sum".
+
+    Returns:
+        One loss per pair, 0 for equal boxes and up to 2 for boxes far apart, or with "mean" and "sum" one
+        number. Where neither box has an area, IoU counts as 0.
+
+    Source: Rezatofighi et al., "Generalized Intersection over Union", CVPR 2019; same as
+    `torchvision.ops.generalized_box_iou_loss` with `eps=0`, except that it gives nan for boxes without area.
+
+    >>> generalized_box_iou_loss(
+    ...     torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 2.0, 2.0]]),
+    ...     torch.tensor([[2.0, 0.0, 3.0, 1.0], [1.0, 0.0, 3.0, 2.0]]),
+    ... )
+    tensor([1.3333, 0.6667])
+    """
+    check_boxes("boxes1", boxes1)
+    check_boxes("boxes2", boxes2)
+    check_shape("boxes2", boxes2, *boxes1.shape)
+    check_same_device(boxes1=boxes1, boxes2=boxes2)
+    _check_reduction(reduction)
+    boxes1, boxes2 = _upcast(boxes1), _upcast(boxes2)
+    larger, smaller = torch.maximum(boxes1, boxes2), torch.minimum(boxes1, boxes2)
+    width, height = (
+        (smaller[:, 2:] - larger[:, :2]).clamp(min=0).unbind(dim=1)
+    )  # 0 where they are apart
+    intersection = width * height  # [n]
+    union = box_area(boxes1) + box_area(boxes2) - intersection
+    width, height = (larger[:, 2:] - smaller[:, :2]).unbind(dim=1)  # of the box around both
+    enclosing = width * height
+    losses = 1 - _ratio(intersection, union) + _ratio(enclosing - union, enclosing)
+    return _reduce(losses, reduction)

@@ -3,6 +3,7 @@
 import functools
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 import torch.nn.functional as F
@@ -40,7 +41,7 @@ def losses(model: nn.Module, batch: Batch) -> dict[str, Float[Tensor, ""]]:
 
 
 def weighted_loss(
-    model: nn.Module, batch: Batch, weights: Mapping[str, float]
+    model: nn.Module, batch: Batch, weights: Mapping[str, float] = MappingProxyType({})
 ) -> Float[Tensor, ""]:
     """The weighted sum of a detector's losses.
 

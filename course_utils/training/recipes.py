@@ -22,7 +22,16 @@ from course_utils.data.weights import (
     round_weights,
     save_weights,
 )
-from course_utils.models import faster_rcnn, fcn, mask_rcnn, panoptic_fpn, panoptic_unet, unet
+from course_utils.models import (
+    detr,
+    detr_two_stage,
+    faster_rcnn,
+    fcn,
+    mask_rcnn,
+    panoptic_fpn,
+    panoptic_unet,
+    unet,
+)
 from course_utils.training.batches import Task
 from course_utils.training.checkpoints import History
 from course_utils.training.distributed import join_processes
@@ -108,6 +117,24 @@ FASTER_RCNN = replace(
     build=faster_rcnn.small,
     task=partial(detector_task, masks=False),
 )
+DETR = Recipe(
+    name="detr",
+    about="DETR, narrow, tokens at stride 8, 16 queries",
+    build=detr.small,
+    task=partial(detector_task, masks=False),
+    loss=weighted_loss,
+    steps=24000,
+    batch_size=16,
+    learning_rate=1.5e-3,
+    clip=1.0,
+)
+DETR_TWO_STAGE = replace(
+    DETR,
+    name="detr_two_stage",
+    about="DETR whose queries begin at tokens that the encoder chooses, narrow",
+    build=detr_two_stage.small,
+    steps=8000,
+)
 PANOPTIC_FPN = replace(
     MASK_RCNN,
     name="panoptic_fpn",
@@ -128,7 +155,17 @@ PANOPTIC_UNET = replace(
 )
 RECIPES = {
     recipe.name: recipe
-    for recipe in (FCN, UNET, NUCLEI, FASTER_RCNN, MASK_RCNN, PANOPTIC_FPN, PANOPTIC_UNET)
+    for recipe in (
+        FCN,
+        UNET,
+        NUCLEI,
+        FASTER_RCNN,
+        MASK_RCNN,
+        DETR,
+        DETR_TWO_STAGE,
+        PANOPTIC_FPN,
+        PANOPTIC_UNET,
+    )
 }
 
 

@@ -24,6 +24,8 @@ from course_utils.ops.boxes import (
     generalized_box_iou,
     intersection_and_union,
 )
+from course_utils.ops.corners import corner_heatmaps
+from course_utils.ops.losses import generalized_box_iou_loss
 from course_utils.ops.nms import batched_nms, nms
 from course_utils.ops.panoptic import merge_panoptic
 
@@ -102,6 +104,15 @@ BOX_ARGUMENTS = {
     "box_iou, second": ("boxes2", lambda bad: box_iou(good, bad)),
     "generalized_box_iou, first": ("boxes1", lambda bad: generalized_box_iou(bad, good)),
     "generalized_box_iou, second": ("boxes2", lambda bad: generalized_box_iou(good, bad)),
+    "generalized_box_iou_loss, first": (
+        "boxes1",
+        lambda bad: generalized_box_iou_loss(bad, good[: len(bad)]),
+    ),
+    "generalized_box_iou_loss, second": (
+        "boxes2",
+        lambda bad: generalized_box_iou_loss(good[: len(bad)], bad),
+    ),
+    "corner_heatmaps": ("boxes", lambda bad: corner_heatmaps(bad, ones[: len(bad)], 1, 4, (8, 8))),
     "clip_boxes_to_image": ("boxes", lambda bad: clip_boxes_to_image(bad, (8, 8))),
     "crop_and_resize": ("boxes", lambda bad: crop_and_resize(image, bad)),
     "encode_boxes, truth": ("reference_boxes", lambda bad: encode_boxes(bad, good)),
@@ -115,7 +126,14 @@ BOX_ARGUMENTS = {
     "fast nms": ("boxes", lambda bad: fast_nms.nms(bad, scores, 0.5)),
     "fast batched_nms": ("boxes", lambda bad: fast_nms.batched_nms(bad, scores, ones, 0.5)),
 }
-TAKES_BATCHES = ("box_area", "box_iou", "intersection", "generalized", "clip_boxes", "fast box_iou")
+TAKES_BATCHES = (
+    "box_area",
+    "box_iou",
+    "intersection",
+    "generalized_box_iou,",
+    "clip_boxes",
+    "fast box_iou",
+)
 
 
 def check(call, error, begins, words=""):
@@ -206,6 +224,7 @@ def test_bad_size(bad):
     words = "expected (height, width) above zero, got"
     check(lambda: clip_boxes_to_image(good, bad), ValueError, "size", words)
     check(lambda: crop_and_resize(image, good, bad), ValueError, "output_size", words)
+    check(lambda: corner_heatmaps(good, ones, 1, 4, bad), ValueError, "size", words)
     check(lambda: grid_anchors(bad, 8, [8.0]), ValueError, "feature_size", words)
     check(lambda: pyramid_anchors([bad], [8], [[8.0]]), ValueError, "feature_size", words)
 
@@ -534,6 +553,8 @@ def test_bad_objects_to_merge():
         lambda: box_iou(far(good), far(good)),
         lambda: fast_boxes.box_iou(far(good), far(good)),
         lambda: generalized_box_iou(far(good), far(good)),
+        lambda: generalized_box_iou_loss(far(good), far(good)),
+        lambda: corner_heatmaps(far(good), far(ones), 1, 4, (8, 8)).heatmaps,
         lambda: clip_boxes_to_image(far(good), (8, 8)),
         lambda: box_convert(far(good), "cxcywh", "xywh"),
         lambda: crop_and_resize(far(image), far(good)),
@@ -554,6 +575,8 @@ def test_values_are_read_on_the_cpu_only(call):
         ("boxes1, boxes2", lambda: intersection_and_union(good, elsewhere(good))),
         ("boxes1, boxes2", lambda: box_iou(good, elsewhere(good))),
         ("boxes1, boxes2", lambda: generalized_box_iou(elsewhere(good), good)),
+        ("boxes1, boxes2", lambda: generalized_box_iou_loss(good, elsewhere(good))),
+        ("boxes, labels", lambda: corner_heatmaps(good, elsewhere(ones), 1, 4, (8, 8))),
         ("image, boxes", lambda: crop_and_resize(image, elsewhere(good))),
         ("reference_boxes, proposals", lambda: encode_boxes(good, elsewhere(good))),
         ("rel_codes, boxes", lambda: decode_boxes(good, elsewhere(good))),

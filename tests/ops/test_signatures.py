@@ -20,6 +20,7 @@ import course_utils.fast
 
 # Where the library has a class, its settings follow what it is called with.
 LIBRARY = {
+    "adaptive_pool.adaptive_average_pool": (functional.adaptive_avg_pool2d,),
     "anchors.pyramid_anchors": (AnchorGenerator.grid_anchors, AnchorGenerator.__init__),
     "assignment.balanced_sample": (
         BalancedPositiveNegativeSampler.__call__,
@@ -37,6 +38,8 @@ LIBRARY = {
     "conv.convolve": (functional.conv2d,),
     "conv_transpose.transposed_convolve": (functional.conv_transpose2d,),
     "losses.cross_entropy": (functional.cross_entropy,),
+    "losses.generalized_box_iou_loss": (tv.generalized_box_iou_loss,),
+    "losses.sigmoid_focal_loss": (tv.sigmoid_focal_loss,),
     "masks.masks_to_boxes": (tv.masks_to_boxes,),
     "masks.paste_masks": (paste_masks_in_image,),
     "nms.batched_nms": (tv.batched_nms,),
@@ -81,6 +84,8 @@ DIFFERENCES = {
         "no reduce": "deprecated for reduction",
         "ignore_index: default 255, not -100": "the course's VOID",
     },
+    "losses.generalized_box_iou_loss": {"no eps": "boxes without area have IoU 0 by definition"},
+    "losses.sigmoid_focal_loss": {"gamma: default 2.0, not 2": "the same number, as a float"},
     "masks.paste_masks": {
         "img_shape is called size": "the name in clip_boxes_to_image",
         "no padding": "continuous coordinates need no border of one pixel",
