@@ -1,18 +1,35 @@
 """The exercises of 07_fcn."""
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate, max_pool2d, nll_loss
 
 from course_utils.core import VOID
-from course_utils.data.voc import colour_map
-from course_utils.exercises.checking import Case, Verdict, check
+from course_utils.data.scenes import CLASS_NAMES, Scenes, make_scenes
+from course_utils.exercises.checking import NOT_ATTEMPTED, Case, Verdict, check
+from course_utils.metrics.semantic import confusion_matrix, iou_per_class
 from course_utils.ops.conv_transpose import bilinear_transposed_convolve
+from course_utils.training.recipes import load_checkpoint
 
 SCORES = torch.tensor([[[2.0, 0.0, 1.0], [1.0, 1.0, 4.0]], [[1.0, 0.0, 3.0], [3.0, 1.0, -2.0]]])
 LABELS = torch.tensor([[0, 1, 1], [1, VOID, 0]])
+GOAL = 0.912  # mean IoU; the network as it is reaches 0.906, with the mirrored image 0.909
+CHANGES = {  # what doubled scores do, and why
+    "the mean IoU": (0, "The largest of the scores of a pixel is still the largest."),
+    "the probability of the best class": (1, "Doubling also doubles the lead of the best class."),
+    "the loss of a pixel that is right": (
+        -1,
+        "Its loss is -log of the probability just asked for.",
+    ),
+    "the loss of a pixel with equal scores": (0, "Twice zero is zero."),
+    "the loss of a pixel that is wrong": (
+        1,
+        "Compute it once: the scores are 2, 1, 0, then 4, 2, 0.",
+    ),
+}
 
 
 def _mean_loss(scores: Tensor, labels: Tensor) -> Tensor:
@@ -88,44 +105,6 @@ def check_add_finer(student: Callable) -> Verdict:
     return transposed if transposed.passed else verdict
 
 
-def _classes_of_colours(picture: Tensor, colours: Tensor) -> Tensor:
-    classes = torch.full(picture.shape[:2], VOID)
-    for number, colour in enumerate(colours):
-        classes[(picture == colour).all(dim=-1)] = number
-    return classes
-
-
-def check_classes_of_colours(student: Callable) -> Verdict:
-    """Check `student(picture [h, w, 3], colours [k, 3]) -> classes [h, w]`: unknown colours are 255."""
-    colours = colour_map(21).long()
-    pale = colour_map()[[VOID]].long()
-    numbers = torch.tensor([[8, 0, 15, 7], [0, 20, 12, 1]])
-    swapped = colours[numbers].flip(-1)  # in the order BGR; several are no colours of VOC
-    cases = [
-        Case(
-            "VOC's colours",
-            (colours[numbers], colours),
-            "The class of a pixel is the number of the row that equals its colour.",
-        ),
-        Case(
-            "a column of pixels in VOC's colour of void",
-            (torch.cat([colours[numbers], pale.expand(2, 1, 3)], dim=1), colours),
-            "A colour that is in no row gets the class 255, not 0.",
-        ),
-        Case(
-            "colours that agree with a row in one or two channels",
-            (torch.tensor([[[128, 0, 1], [0, 128, 192], [64, 0, 0]]]), colours),
-            "All three channels must be equal.",
-        ),
-        Case(
-            "a table of two colours",
-            (swapped, torch.tensor([[0, 0, 64], [7, 7, 7]])),
-            "`colours` may be any table of any length: compare with its rows, in their order.",
-        ),
-    ]
-    return check(student, _classes_of_colours, cases)
-
-
 def _near(labels: Tensor, distance: int) -> Tensor:
     window, values = 2 * distance + 1, labels[None].float()
     high = max_pool2d(values, window, stride=1, padding=distance)[0]
@@ -190,3 +169,58 @@ def check_wrong_near_borders(student: Callable) -> Verdict:
         ),
     ]
     return check(student, _wrong_near_borders, cases)
+
+
+def check_doubled_scores(student: Callable) -> Verdict:
+    """Check `student() -> five numbers`: whether each of `CHANGES` rises (1), falls (-1) or stays (0)."""
+    try:
+        got = list(student())
+    except NotImplementedError:
+        return Verdict(None, NOT_ATTEMPTED)
+    except TypeError:
+        got = []
+    if len(got) != len(CHANGES):
+        hint = "Return (a, b, c, d, e): 1 for what rises, -1 for what falls, 0 for what stays."
+        return Verdict(False, f"Not yet: the result should be five numbers. Hint: {hint}")
+    for number, (what, (right, hint)) in zip(got, CHANGES.items(), strict=True):
+        if number != right:
+            return Verdict(False, f"Not yet: for {what}, expected another number. Hint: {hint}")
+    return Verdict(True, "Passed: right on every input.")
+
+
+@lru_cache(1)
+def _network_and_scenes() -> tuple[nn.Module, Scenes]:
+    return load_checkpoint("fcn").eval(), make_scenes(range(40), seed=6, size=(96, 96))
+
+
+def check_better_maps(student: Callable) -> Verdict:
+    """Check `student(network, images [b, 3, h, w]) -> label maps [b, h, w]`: at least a mean IoU of `GOAL`.
+
+    The network is the shipped one, the images are 40 scenes that nobody has trained with.
+    """
+    network, scenes = _network_and_scenes()
+    try:
+        with torch.no_grad():
+            maps = torch.as_tensor(student(network, scenes.images.clone()))
+    except NotImplementedError:
+        return Verdict(None, NOT_ATTEMPTED)
+    except Exception as error:
+        hint = "`network(images)` gives scores [b, 9, h, w]; return the number of the best class."
+        reason = f"your function raised {type(error).__name__}: {error}"
+        return Verdict(False, f"Not yet: for 40 scenes, {reason}. Hint: {hint}")
+    if maps.shape != scenes.semantic.shape or maps.is_floating_point():
+        wanted = f"whole numbers of shape {list(scenes.semantic.shape)}"
+        hint = "Take the `argmax` over the classes at the end, after the average."
+        found = f"{maps.dtype} of shape {list(maps.shape)}"
+        return Verdict(
+            False, f"Not yet: for 40 scenes, expected {wanted}, got {found}. Hint: {hint}"
+        )
+    known = maps.clamp(0, len(CLASS_NAMES) - 1)
+    score = iou_per_class(confusion_matrix(known, scenes.semantic, len(CLASS_NAMES)))[1:].mean()
+    if not score >= GOAL:
+        hint = "Nearly all errors lie at borders: move the image by a pixel, and the scores back."
+        return Verdict(
+            False,
+            f"Not yet: the mean IoU should be at least {GOAL}, got {score:.3f}. Hint: {hint}",
+        )
+    return Verdict(True, f"Passed: mean IoU {score:.3f}; argmax of the plain scores gives 0.906.")

@@ -1,15 +1,17 @@
 """The exercises of 04_semantic_segmentation."""
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from course_utils.core import VOID
-from course_utils.exercises.checking import Case, Verdict, check
+from course_utils.data.scenes import Scenes, make_scenes
+from course_utils.exercises.checking import NOT_ATTEMPTED, Case, Verdict, check
+from course_utils.metrics.semantic import confusion_matrix, mean_iou
 
 LABELS = torch.tensor([[0, 0, 0, 1], [0, 1, 1, 1], [2, 2, 1, 1]])
 PREDICTED = torch.tensor([[0, 0, 1, 1], [0, 0, 1, 1], [2, 0, 1, 0]])
@@ -113,52 +115,6 @@ def check_field_of_stack(student: Callable) -> Verdict:
     return check(student, _field_of_stack, cases)
 
 
-def _count(channels: Sequence[int], height: int, width: int) -> int:
-    total = 0
-    for inputs, outputs in itertools.pairwise(channels):
-        height, width = height - 2, width - 2
-        total += height * width * inputs * outputs * 9
-    return total
-
-
-def _count_both_ways(channels: Sequence[int], size: tuple[int, int]) -> tuple[int, int]:
-    border = 2 * (len(channels) - 1)
-    one_patch = _count(channels, 1 + border, 1 + border)
-    return size[0] * size[1] * one_patch, _count(channels, size[0] + border, size[1] + border)
-
-
-def check_count_both_ways(student: Callable) -> Verdict:
-    """Check `student(channels, size) -> (patches, at_once)`: the multiplications of 3 x 3 layers."""
-    cases = [
-        Case(
-            "one layer from 1 channel to 1, an image of 4 x 5",
-            ([1, 1], (4, 5)),
-            "With one layer both methods need 9 multiplications per pixel.",
-        ),
-        Case(
-            "the two layers of section 4, an image of 4 x 4",
-            ([1, 1, 1], (4, 4)),
-            "The numbers are 1440 and 468; section 4 counts them by hand.",
-        ),
-        Case(
-            "two layers with 3, 16 and 9 channels, an image of 10 x 20",
-            ([3, 16, 9], (10, 20)),
-            "Each output value is a sum of 9 products per input channel.",
-        ),
-        Case(
-            "five layers, an image of 48 x 64",
-            ([3, 8, 8, 8, 8, 9], (48, 64)),
-            "The padded image is 58 x 74, and every layer removes one pixel from each side.",
-        ),
-        Case(
-            "three layers with 2, 5, 7 and 4 channels, an image of 9 x 3",
-            ([2, 5, 7, 4], (9, 3)),
-            "A layer costs its input channels times its output channels times 9, for each output pixel.",
-        ),
-    ]
-    return check(student, _count_both_ways, cases)
-
-
 def _loss_of_picture(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits[None], labels[None], ignore_index=VOID)
 
@@ -179,7 +135,7 @@ def check_loss_of_picture(student: Callable) -> Verdict:
             "The loss of a pixel is minus the logarithm of the probability of its true class; take the mean.",
         ),
         Case(
-            "the four pixels of section 5",
+            "the four pixels of section 4",
             (small, torch.tensor([[0, 1], [1, VOID]])),
             "The void pixel adds nothing, and the mean is over the other three pixels.",
         ),
@@ -205,3 +161,103 @@ def check_loss_of_picture(student: Callable) -> Verdict:
         ),
     ]
     return check(student, _loss_of_picture, cases, forbidden=(F.cross_entropy,))
+
+
+CAUSES = (  # of the label maps A to D: the number of the cause, and a hint
+    (
+        3,
+        "Lay the map over the truth: shapes and classes are right, but are they in the right place?",
+    ),
+    (1, "Where are the wrong classes: inside the objects, or along the outlines of all of them?"),
+    (
+        4,
+        "Every region has the right shape. Which class number does each of them have instead of its own?",
+    ),
+    (2, "How large is the smallest detail of this map, in pixels?"),
+)
+
+
+def faulty_maps(semantic: Tensor) -> dict[str, Tensor]:
+    """A label map [h, w] as four programs with one error each would return it, by their letters."""
+    height, width = semantic.shape
+    padded = F.pad(semantic[None].float(), (8, 0, 8, 0), mode="replicate")[0].long()
+    small = semantic[None, None, 2::4, 2::4].float()
+    resized = F.interpolate(small, size=(height, width), mode="bilinear")[0, 0]
+    blocks = semantic[4::8, 4::8].repeat_interleave(8, 0).repeat_interleave(8, 1)
+    return {
+        "A": padded[:height, :width],
+        "B": resized.round().long(),
+        "C": (semantic - 1).clamp(min=0),
+        "D": blocks[:height, :width],
+    }
+
+
+def check_causes(student: Callable) -> Verdict:
+    """Check `student() -> four numbers`: the cause of each of the four label maps of `faulty_maps`."""
+    try:
+        got = torch.as_tensor(student()).flatten().tolist()
+    except NotImplementedError:
+        return Verdict(None, NOT_ATTEMPTED)
+    except (TypeError, ValueError, RuntimeError):
+        got = []
+    if len(got) != len(CAUSES):
+        hint = "Return (a, b, c, d): for each of the maps A, B, C and D the number of its cause."
+        return Verdict(False, f"Not yet: the result should be four numbers. Hint: {hint}")
+    for letter, number, (right, hint) in zip("ABCD", got, CAUSES, strict=True):
+        if number != right:
+            wrong = f"map {letter} should have another cause than {number}"
+            return Verdict(False, f"Not yet: {wrong}. Hint: {hint}")
+    return Verdict(True, "Passed: right on every input.")
+
+
+GOAL = 0.5  # mean IoU; the network of the notebook has 0.43
+REACH = 5  # pixels on each side of the middle of a receptive field of 11 x 11
+
+
+@cache
+def _new_scenes() -> Scenes:
+    """Scenes that the notebook does not use."""
+    return make_scenes(range(20), seed=7, size=(48, 48))
+
+
+def check_pixel_scores(student: Callable) -> Verdict:
+    """Check `student(images [b, 3, 48, 48]) -> scores [b, 9, 48, 48]`: their mean IoU on new scenes.
+
+    What lies outside of a window of 11 x 11 pixels must not change the scores in its middle.
+    """
+    scenes, classes = _new_scenes(), 9
+    elsewhere = scenes.images.flip(0)  # other scenes, but for the window around one pixel
+    row, column = 20, 29
+    window = (..., slice(row - REACH, row + REACH + 1), slice(column - REACH, column + REACH + 1))
+    elsewhere[window] = scenes.images[window]
+    try:
+        with torch.no_grad():
+            scores, again = (
+                torch.as_tensor(student(images.clone())) for images in (scenes.images, elsewhere)
+            )
+    except NotImplementedError:
+        return Verdict(None, NOT_ATTEMPTED)
+    except Exception as error:
+        reason = f"your function raised {type(error).__name__}: {error}"
+        hint = "Images [20, 3, 48, 48] come in, with values from 0 to 1, and scores go out."
+        return Verdict(False, f"Not yet: {reason}. Hint: {hint}")
+    expected = [len(scenes.images), classes, 48, 48]
+    if list(scores.shape) != expected or not scores.isfinite().all():
+        got = f"got shape {list(scores.shape)}"
+        hint = "Return one finite score for each class at each pixel, not yet the class numbers."
+        return Verdict(False, f"Not yet: expected finite scores {expected}, {got}. Hint: {hint}")
+    if not torch.allclose(scores[..., row, column], again[..., row, column], rtol=1e-5, atol=1e-5):
+        hint = "Five layers of 3 x 3 see 11 x 11 pixels; more layers, or a mean over the image, see more."
+        return Verdict(
+            False,
+            "Not yet: the scores of a pixel should not depend on what is more than 5 pixels away, but yours "
+            f"do. Hint: {hint}",
+        )
+    value = float(mean_iou(confusion_matrix(scores.argmax(dim=1), scenes.semantic, classes)))
+    if not value > GOAL:
+        return Verdict(
+            False,
+            f"Not yet: the mean IoU on 20 new scenes should be above {GOAL}, got {value:.2f}. Hint: train "
+            "for longer, or with more channels. Or which of these classes have colours of their own?",
+        )
+    return Verdict(True, f"Passed: mean IoU {value:.2f} on 20 new scenes; the goal was {GOAL}.")

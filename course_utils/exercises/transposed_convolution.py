@@ -3,10 +3,24 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_utils.exercises.checking import Case, Verdict, check
+from course_utils.exercises.checking import (
+    NOT_ATTEMPTED,
+    Case,
+    ForbiddenCallError,
+    Verdict,
+    check,
+    forbid,
+)
+from course_utils.ops.conv_transpose import bilinear_kernel
+from course_utils.training.experiments.checkerboards import (
+    cat_to_upsample,
+    constant_response,
+    error_on_cat,
+    pattern_of,
+)
 
 TRANSPOSED = [
     F.conv_transpose1d,
@@ -15,42 +29,54 @@ TRANSPOSED = [
 ]  # refused where they are built
 
 
-def _output_size(size: int, kernel: int, stride: int, padding: int, output_padding: int) -> int:
-    return (size - 1) * stride + kernel - 2 * padding + output_padding
+LAYERS = {  # a hint for each layer of the prediction
+    "A": "No copies overlap here. Which numbers stand in a block of 2 x 2 output pixels?",
+    "B": "At each inner pixel four copies overlap. Which weights does it receive from them?",
+    "C": "Count the copies that overlap at neighbouring pixels: section 8, first figure.",
+    "D": "The copies fill the output without overlapping. Is each of them constant?",
+    "E": "This filter makes the layer equal to bilinear upsampling. What does that do to a constant image?",
+    "F": "At stride 1 it is an ordinary convolution: each inner pixel receives all nine weights.",
+    "G": "Zeros between the pixels and a convolution: which layer of this list is that?",
+    "H": "After the nearest-neighbour upsampling the image is still constant.",
+}
 
 
-def check_output_size(student: Callable) -> Verdict:
-    """Check `student(size, kernel, stride, padding, output_padding) -> size of the output`."""
-    cases = [
-        Case("an input of one pixel", (1, 3, 2, 0, 0), "The output is one copy of the kernel."),
-        Case(
-            "the lecture's input of 2 pixels",
-            (2, 3, 2, 0, 0),
-            "The second copy of the kernel starts 2 pixels after the first, so the output has 5 pixels.",
-        ),
-        Case(
-            "a kernel of size 1",
-            (3, 1, 2, 0, 0),
-            "The copies are at 0, 2 and 4, and no pixel follows the last one.",
-        ),
-        Case(
-            "padding 1",
-            (4, 4, 2, 1, 0),
-            "The padding of a transposed convolution is cut off the output, at both ends.",
-        ),
-        Case(
-            "the lecture's example from 2 to 4 pixels",
-            (2, 3, 2, 1, 1),
-            "Cut 2 * padding off the 5 pixels, then add the output padding once.",
-        ),
-        Case("stride 1", (7, 5, 1, 2, 0), "With this padding the output is as large as the input."),
-        Case(
-            "the last layer of FCN-32s",
-            (16, 64, 32, 16, 0),
-            "The output is exactly 32 times as large as the input: 512.",
-        ),
-    ]
-    return check(student, _output_size, cases)
+def _layer_outputs() -> dict[str, Tensor]:
+    """What the eight layers of the prediction make of a constant image."""
+    generator = torch.Generator().manual_seed(0)
+    ones = torch.ones(1, 1, 12, 12)
+    random = {k: torch.randn(1, 1, k, k, generator=generator) for k in (2, 3)}
+    square = {k: torch.ones(1, 1, k, k) for k in (3, 4)}
+    nails = F.conv_transpose2d(ones, torch.ones(1, 1, 1, 1), stride=2)
+    return {
+        "A": F.conv_transpose2d(ones, random[2], stride=2),
+        "B": F.conv_transpose2d(ones, square[4], stride=2),
+        "C": F.conv_transpose2d(ones, square[3], stride=2),
+        "D": F.conv_transpose2d(ones, random[3], stride=3),
+        "E": F.conv_transpose2d(ones, bilinear_kernel(1, 8), stride=4, padding=2),
+        "F": F.conv_transpose2d(ones, random[3]),
+        "G": F.conv2d(nails, random[3], padding=1),
+        "H": F.conv2d(F.interpolate(ones, scale_factor=2), random[3], padding=1),
+    }
+
+
+def check_constant_layers(student: Callable) -> Verdict:
+    """Check `student() -> str`: the letters of the layers that map a constant image to a constant."""
+    try:
+        got = set(student())
+    except NotImplementedError:
+        return Verdict(None, NOT_ATTEMPTED)
+    except TypeError:
+        got = {None}
+    if not got <= LAYERS.keys():
+        wrong = 'expected a string of letters from A to H, such as "AH"'
+        return Verdict(False, f"Not yet: {wrong}. Hint: name each layer with a constant output.")
+    for letter, output in _layer_outputs().items():
+        constant = float(output[..., 6:-6, 6:-6].std()) < 1e-5
+        if constant != (letter in got):
+            wrong = f"layer {letter} should {'' if constant else 'not '}be in your list"
+            return Verdict(False, f"Not yet: {wrong}. Hint: {LAYERS[letter]}")
+    return Verdict(True, "Passed: right on every input.")
 
 
 def _scatter(signal: Tensor, kernel: Tensor, stride: int) -> Tensor:
@@ -171,3 +197,50 @@ def check_spread_and_convolve(student: Callable) -> Verdict:
         ),
     ]
     return check(student, _spread_and_convolve, cases, [*TRANSPOSED, F.fold])
+
+
+GREYS = (0.1, 0.3, 0.5, 0.7, 0.9)
+
+
+def check_even_upsampler(student: Callable) -> Verdict:
+    """Check `student() -> network`: two transposed convolutions that upsample the cat without a pattern.
+
+    The network maps [1, 3, h, w] to [1, 3, 4h, 4w], both float64. On constant images its pattern must be
+    below one grey level, and its error on the cat, away from the border, below that of bilinear upsampling.
+    """
+    try:
+        network = student()
+    except NotImplementedError:
+        return Verdict(None, NOT_ATTEMPTED)
+    hint = "Start from `stack_of_two` or an nn.Sequential with two nn.ConvTranspose2d, filter 4, stride 2."
+    layers = (
+        [m for m in network.modules() if isinstance(m, nn.ConvTranspose2d)]
+        if isinstance(network, nn.Module)
+        else []
+    )
+    if [(layer.kernel_size, layer.stride) for layer in layers] != [((4, 4), (2, 2))] * 2:
+        wrong = "expected a network with two transposed convolutions, filter 4, stride 2"
+        return Verdict(False, f"Not yet: {wrong}. Hint: {hint}")
+    small, large = cat_to_upsample()
+    try:
+        with torch.no_grad(), forbid(F.interpolate, F.pixel_shuffle, F.fold):
+            got = network(small.clone())
+            if got.shape != large.shape:
+                wrong = f"expected shape {list(large.shape)}, got {list(got.shape)}"
+                return Verdict(False, f"Not yet: {wrong}. Hint: {hint}")
+            pattern = 255 * max(pattern_of(constant_response(network, grey)) for grey in GREYS)
+            error = error_on_cat(network).sqrt().item()
+    except ForbiddenCallError as refused:
+        wrong = str(refused).replace("your function", "your network")
+        return Verdict(False, f"Not yet: {wrong}. Hint: only the transposed convolutions upsample.")
+    bilinear = error_on_cat(nn.Upsample(scale_factor=4, mode="bilinear")).sqrt().item()
+    if not pattern < 1:
+        wrong = f"the pattern on constant images should be below 1 grey level, got {pattern:.2f}"
+        hint = "Put the pattern into the loss, or start from weights that have none."
+        return Verdict(False, f"Not yet: {wrong}. Hint: {hint}")
+    if not error < 0.995 * bilinear:  # not by rounding
+        wrong = f"the error should be below bilinear upsampling's {bilinear:.4f}, got {error:.4f}"
+        hint = "Start near the bilinear filter, then train."
+        return Verdict(False, f"Not yet: {wrong}. Hint: {hint}")
+    words = f"pattern {pattern:.2f} grey levels, error {error:.4f}, bilinear {bilinear:.4f}"
+    return Verdict(True, f"Passed: {words}.")

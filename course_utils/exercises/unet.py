@@ -2,16 +2,29 @@
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from course_utils.data.microscopy import label_components
-from course_utils.exercises.checking import Case, Verdict, check
+from course_utils.core import data_path
+from course_utils.data.microscopy import label_components, nuclei, open_gaps
+from course_utils.data.weights import load_weights
+from course_utils.exercises.checking import NOT_ATTEMPTED, Case, Verdict, check
+from course_utils.metrics.instances import match_instances
 from course_utils.models.tiles import mirror_pad
+from course_utils.training.microscopy import nuclei_unet, nucleus_probability
 
 RAMP = torch.tensor([[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0], [9.0, 10.0, 11.0, 12.0]])
+
+F1_GOAL, IOU_GOAL = 0.91, 0.88  # the components of the mask at 0.5 have 0.88 and 0.89
+
+
+def nuclei_to_count() -> Tensor:
+    """Five nuclei on a small grid, numbered; some touch."""
+    rows = ["11112200000", "11112203300", "11110003300", "00000000044", "05000000044"]
+    return torch.tensor([[int(number) for number in row] for row in rows])
 
 
 def _valid_size(size: int, depth: int) -> int:
@@ -161,3 +174,83 @@ def check_count_nuclei(student: Callable) -> Verdict:
         ),
     ]
     return check(student, _count, cases)
+
+
+def check_prediction(student: Callable) -> Verdict:
+    """Check `student() -> three counts` for `nuclei_to_count`.
+
+    The connected components of a perfect map of foreground; how many of them match a nucleus (IoU above one
+    half); the components after `open_gaps`.
+    """
+    truth = nuclei_to_count()
+    perfect = label_components(truth > 0)
+    right = (
+        int(perfect.max()),
+        len(match_instances(perfect, truth)),
+        int(label_components(open_gaps(truth) > 0).max()),
+    )
+    hints = (
+        "Pixels are connected if they share a side; a common corner is not enough.",
+        "Nuclei 1 and 2 together have 16 pixels, 12 of them are nucleus 1: what is the IoU?",
+        "`open_gaps` removes pixels with another nucleus among their eight neighbours. What is left?",
+    )
+    try:
+        got = list(student())
+    except NotImplementedError:
+        return Verdict(None, NOT_ATTEMPTED)
+    except TypeError:
+        got = []
+    if len(got) != len(right):
+        hint = "Return (components, matched components, components after open_gaps)."
+        return Verdict(False, f"Not yet: the result should be three numbers. Hint: {hint}")
+    names = ("components", "matched components", "components after open_gaps")
+    for number, expected, name, hint in zip(got, right, names, hints, strict=True):
+        if number != expected:
+            return Verdict(False, f"Not yet: for the {name}, expected another number. Hint: {hint}")
+    return Verdict(True, "Passed: right on every input.")
+
+
+@lru_cache(1)
+def _held_out_probability() -> tuple[Tensor, Tensor]:
+    network, (_, held_out) = nuclei_unet(2), nuclei()
+    load_weights(data_path("checkpoints", "nuclei.safetensors"), network)
+    return nucleus_probability(network.eval(), held_out.image), held_out.instances
+
+
+def check_separate_nuclei(student: Callable) -> Verdict:
+    """Check `student(probability [h, w]) -> numbers [h, w]`, one for each nucleus: F1 and IoU of the pixels.
+
+    The probabilities are those of the shipped network for the held-out part.
+    """
+    probability, truth = _held_out_probability()
+    try:
+        found = torch.as_tensor(student(probability.clone()))
+    except NotImplementedError:
+        return Verdict(None, NOT_ATTEMPTED)
+    except Exception as error:
+        hint = "Probabilities [h, w] come in, numbers [h, w] go out: 0 for medium, 1, 2, ... for nuclei."
+        reason = f"your function raised {type(error).__name__}: {error}"
+        return Verdict(False, f"Not yet: for the held-out part, {reason}. Hint: {hint}")
+    if found.shape != truth.shape or found.is_floating_point() or found.dtype == torch.bool:
+        wanted = f"whole numbers of shape {list(truth.shape)}"
+        hint = "0 is medium, and each nucleus has a number of its own."
+        got = f"{found.dtype} of shape {list(found.shape)}"
+        return Verdict(
+            False, f"Not yet: for the held-out part, expected {wanted}, got {got}. Hint: {hint}"
+        )
+    found = found.long()
+    pairs = len(match_instances(found, truth))
+    f1 = 2 * pairs / (len(found[found != 0].unique()) + len(truth.unique()) - 1)
+    iou = ((found > 0) & (truth > 0)).sum() / ((found > 0) | (truth > 0)).sum()
+    result = f"F1 {f1:.3f}, IoU of the pixels {iou:.3f}"
+    if not (f1 >= F1_GOAL and iou >= IOU_GOAL):
+        hint = (
+            "A high threshold separates nuclei, but makes them too small. Find a seed for each nucleus, and "
+            "let the seeds grow (`skimage.segmentation.watershed`)."
+        )
+        return Verdict(
+            False,
+            f"Not yet: F1 should be at least {F1_GOAL} and the IoU at least {IOU_GOAL}, got {result}. "
+            f"Hint: {hint}",
+        )
+    return Verdict(True, f"Passed: {result}.")

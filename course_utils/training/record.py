@@ -17,8 +17,21 @@ from torch import Tensor
 
 from course_utils.core import data_path
 from course_utils.data.weights import write_file
-from course_utils.training.experiments.fcn import fcn_classes, fcn_strides
+from course_utils.training.experiments.checkerboards import checkerboards
+from course_utils.training.experiments.fcn import (
+    fcn_classes,
+    fcn_scenes,
+    fcn_snapshots,
+    fcn_strides,
+    free_scores,
+)
+from course_utils.training.experiments.first_steps import (
+    mask_rcnn_steps,
+    panoptic_map,
+    panoptic_steps,
+)
 from course_utils.training.experiments.mask_heads import mask_heads
+from course_utils.training.experiments.roi_crops import roi_crops
 from course_utils.training.experiments.sliding_window import widths_and_steps
 from course_utils.training.experiments.unet import unet_masks, unet_nuclei
 from course_utils.training.experiments.unpooling import unpooling
@@ -65,6 +78,11 @@ EXPERIMENTS = {
         "mask AP on 100 held-out scenes, in the boxes that the shipped network finds",
         mask_heads,
     ),
+    "checkerboards": Experiment(
+        "Stacks of two layers that upsample by 2, of five kinds, trained to upsample one photo by 4",
+        "standard deviation on a constant image, and root mean squared error on the photo",
+        checkerboards,
+    ),
     "fcn_strides": Experiment(
         "FCNs of four strides, trained anew for each number of steps with 1000 scenes",
         "mean IoU on 200 held-out scenes",
@@ -74,6 +92,17 @@ EXPERIMENTS = {
         "One FCN-2s in the course of a training of 400 steps with 1000 scenes",
         "IoU of each class on 200 held-out scenes",
         fcn_classes,
+        fcn_snapshots,
+    ),
+    "fcn_scenes": Experiment(
+        "FCN-2s trained for 400 steps with many scenes and with few",
+        "mean IoU on scenes of the training and on 200 held-out scenes",
+        fcn_scenes,
+    ),
+    "free_scores": Experiment(
+        "Label maps enlarged from coarse scores: exact shares, and scores optimised for 50 true label maps",
+        "mean IoU on the same 50 label maps",
+        free_scores,
     ),
     "widths_and_steps": Experiment(
         "Networks with a receptive field of 11 x 11 pixels, trained with 200 small scenes",
@@ -84,6 +113,22 @@ EXPERIMENTS = {
         "Two decoders on the frozen encoder of the shipped FCN, trained with 1000 scenes",
         "mean IoU on 200 held-out scenes",
         unpooling,
+    ),
+    "roi_crops": Experiment(
+        "Mask heads on crops of true class shares, trained with 30 scenes; a seed is a set of scenes",
+        "mean IoU of the masks on 30 held-out scenes",
+        roi_crops,
+    ),
+    "mask_rcnn_steps": Experiment(
+        "The first 150 steps of Mask R-CNN, with 240 scenes, measured every ten steps",
+        "mean of ten steps for the losses; the rest on 100 held-out scenes",
+        mask_rcnn_steps,
+    ),
+    "panoptic_steps": Experiment(
+        "The first 60 steps of Panoptic FPN, with 160 scenes, measured every ten steps",
+        "mean of ten steps for the losses; PQ on 100 held-out scenes",
+        panoptic_steps,
+        panoptic_map,
     ),
     "unet_nuclei": Experiment(
         "U-Nets with and without border weights and skip connections on a microscope's image",

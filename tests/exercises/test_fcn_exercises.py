@@ -5,15 +5,13 @@ import itertools
 import torch
 from scipy.ndimage import distance_transform_edt
 from torch import nn
-from torch.nn.functional import cross_entropy, interpolate, log_softmax, nll_loss
+from torch.nn.functional import avg_pool2d, cross_entropy, interpolate, log_softmax, nll_loss, pad
 
 from course_utils.core import VOID
-from course_utils.data.voc import colour_map
 from course_utils.exercises import fcn
 from course_utils.exercises.fcn import (
     _add_finer,
     _add_finer_transposed,
-    _classes_of_colours,
     _mean_loss,
     _near,
     _wrong_near_borders,
@@ -27,13 +25,6 @@ def doubled_by_weights(coarse, finer):
     rows, columns = (linear_rows(size, 2 * size) for size in coarse.shape[1:])
     doubled = rows @ coarse @ columns.T
     return finer + doubled[:, : finer.shape[1], : finer.shape[2]]
-
-
-def colour_by_colour(picture, colours):
-    table = {tuple(colour): number for number, colour in enumerate(colours.tolist())}
-    return torch.tensor(
-        [[table.get(tuple(colour), 255) for colour in row] for row in picture.tolist()]
-    )
 
 
 def pixel_by_pixel_near_borders(predicted, labels, distance):
@@ -51,9 +42,16 @@ def add_finer_with(coarse, finer, **options):
     return doubled[:, : finer.shape[1], : finer.shape[2]] + finer
 
 
-def unknown_colours_as(number, picture, colours):
-    classes = _classes_of_colours(picture, colours)
-    return classes.where(classes != VOID, number)
+def moved(network, images, down, right):
+    """The probabilities for images that are moved, moved back again."""
+    around = pad(images, (2, 2, 2, 2), mode="replicate").roll((down, right), (2, 3))
+    scores = network(around[..., 2:-2, 2:-2]).softmax(dim=1)
+    back = pad(scores, (2, 2, 2, 2), mode="replicate").roll((-down, -right), (2, 3))
+    return back[..., 2:-2, 2:-2]
+
+
+def rolled(network, images, pixels):
+    return network(images.roll(pixels, 3)).softmax(dim=1)
 
 
 def wrong_within(radius, norm=2.0):
@@ -79,8 +77,11 @@ def wrong_within_by_scipy(predicted, labels, distance):
 RIGHT_SOLUTIONS = {
     fcn.check_mean_loss: lambda scores, labels: cross_entropy_loops(scores[None], labels[None]),
     fcn.check_add_finer: doubled_by_weights,
-    fcn.check_classes_of_colours: colour_by_colour,
     fcn.check_wrong_near_borders: pixel_by_pixel_near_borders,
+    fcn.check_doubled_scores: lambda: torch.tensor([0, 1, -1, 0, 1]),
+    fcn.check_better_maps: lambda network, images: (
+        sum(moved(network, images, *step) for step in [(0, 0), (1, 0), (0, 1), (-1, 0), (0, -1)])
+    ).argmax(dim=1),
 }
 
 WRONG_SOLUTIONS = {
@@ -154,27 +155,6 @@ WRONG_SOLUTIONS = {
         "the finer scores alone": lambda coarse, finer: finer,
         "always zero": lambda coarse, finer: torch.zeros_like(finer),
     },
-    fcn.check_classes_of_colours: {
-        "unknown is background": lambda picture, colours: unknown_colours_as(0, picture, colours),
-        "one equal channel is enough": lambda picture, colours: torch.where(
-            (picture[:, :, None] == colours).any(dim=-1).any(dim=-1),
-            (picture[:, :, None] == colours).any(dim=-1).long().argmax(dim=-1),
-            VOID,
-        ),
-        "the nearest colour": lambda picture, colours: (
-            (picture[:, :, None] - colours).abs().sum(dim=-1).argmin(dim=-1)
-        ),
-        "BGR": lambda picture, colours: _classes_of_colours(picture.flip(-1), colours),
-        "always VOC's table": lambda picture, colours: _classes_of_colours(
-            picture, colour_map(21).long()
-        ),
-        "off by one": lambda picture, colours: _classes_of_colours(picture, colours) + 1,
-        "transposed": lambda picture, colours: _classes_of_colours(picture, colours).T,
-        "unknown is the last class": lambda picture, colours: unknown_colours_as(
-            len(colours) - 1, picture, colours
-        ),
-        "always zero": lambda picture, colours: torch.zeros(picture.shape[:2], dtype=torch.int64),
-    },
     fcn.check_wrong_near_borders: {
         "all pixels": lambda predicted, labels, distance: (predicted != labels).float().mean(),
         "share of all pixels": lambda predicted, labels, distance: (
@@ -208,11 +188,53 @@ WRONG_SOLUTIONS = {
         ),
         "always zero": lambda predicted, labels, distance: 0.0,
     },
+    fcn.check_doubled_scores: {
+        "nothing changes": lambda: (0, 0, 0, 0, 0),
+        "all is doubled": lambda: (1, 1, 1, 1, 1),
+        "the mean IoU rises, too": lambda: (1, 1, -1, 0, 1),
+        "the softmax takes it away": lambda: (0, 0, 0, 0, 0.0),
+        "every loss falls": lambda: (0, 1, -1, -1, -1),
+        "a wrong pixel is wrong as before": lambda: (0, 1, -1, 0, 0),
+        "the signs of the losses exchanged": lambda: (0, 1, 1, 0, -1),
+        "equal scores lose": lambda: (0, 1, -1, 1, 1),
+        "words": lambda: ("stays", "rises", "falls", "stays", "rises"),
+        "four numbers": lambda: (0, 1, -1, 0),
+        "one number": lambda: 1,
+        "nothing": lambda: None,
+    },
+    fcn.check_better_maps: {
+        "the network as it is": lambda network, images: network(images).argmax(dim=1),
+        "with the mirrored image": lambda network, images: (
+            network(images) + network(images.flip(-1)).flip(-1)
+        ).argmax(dim=1),
+        "mirrored and not mirrored back": lambda network, images: (
+            network(images) + network(images.flip(-1))
+        ).argmax(dim=1),
+        "moved and not moved back": lambda network, images: (
+            sum(rolled(network, images, pixels) for pixels in (-1, 0, 1))
+        ).argmax(dim=1),
+        "blurred scores": lambda network, images: avg_pool2d(
+            network(images), 3, stride=1, padding=1
+        ).argmax(dim=1),
+        "scores instead of classes": lambda network, images: network(images),
+        "a map of numbers with a point": lambda network, images: (
+            network(images).argmax(dim=1).double()
+        ),
+        "the best score": lambda network, images: network(images).amax(dim=1).long(),
+        "one scene": lambda network, images: network(images[:1]).argmax(dim=1),
+        "doubled scores": lambda network, images: (2 * network(images)).argmax(dim=1),
+        "no class at all": lambda network, images: torch.full((40, 96, 96), -1),
+        "always grass": lambda network, images: torch.full((40, 96, 96), 6),
+    },
 }
 
 
 class TestFCNExercises(ExerciseTests):
     exercises, right, wrong = fcn, RIGHT_SOLUTIONS, WRONG_SOLUTIONS
+
+    def test_a_right_solution_passes(self, check):
+        verdict = check(self.right[check])
+        assert verdict.passed and verdict.message.startswith("Passed: "), verdict.message
 
 
 def test_the_layer_that_the_notebook_teaches_passes() -> None:

@@ -7,15 +7,10 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot, pad
 
 from course_utils.exercises import mask_rcnn
-from course_utils.exercises.mask_rcnn import _area, _iou, _own_loss, _target
+from course_utils.exercises.mask_rcnn import _area, _own_loss, _target
 from course_utils.metrics.average_precision import precision_and_recall
 from course_utils.ops.masks import crop_masks
 from tests.exercises.common import ExerciseTests
-
-
-def iou_of_pixel_sets(one, other):
-    first, second = ({tuple(pixel) for pixel in mask.nonzero().tolist()} for mask in (one, other))
-    return len(first & second) / max(len(first | second), 1)
 
 
 def target_bin_by_bin(mask, box, bins):
@@ -61,29 +56,30 @@ def area_with(scores, correct, ground_truths, recalls, interpolated):
     return pad(precision, (0, 1))[first].mean()
 
 
+def comb(pitch=3, width=1, size=200, spine=True):
+    """Teeth of some pixels, joined by a row of pixels at the top."""
+    mask = torch.zeros(size, size + 20, dtype=torch.bool)
+    for tooth in range(width):
+        mask[:, tooth : size - pitch : pitch] = True
+    mask[0, : size - pitch] |= spine
+    return mask
+
+
+def disc(inner=0):
+    """A disc of 60 pixels, or a ring."""
+    distance = (torch.arange(150)[:, None] - 70) ** 2 + (torch.arange(150) - 80) ** 2
+    return (distance < 60**2) & (distance >= inner**2)
+
+
 RIGHT_SOLUTIONS = {
-    mask_rcnn.check_iou_of_masks: iou_of_pixel_sets,
     mask_rcnn.check_target_of_mask: target_bin_by_bin,
     mask_rcnn.check_loss_of_masks: mask_loss_pixel_by_pixel,
     mask_rcnn.check_area_under_curve: area_by_lists,
+    mask_rcnn.check_precisions: lambda: [(51 + 50 * 2 / 3) / 101, 1.0, 51 / 101],
+    mask_rcnn.check_lost_mask: comb,
 }
 
 WRONG_SOLUTIONS = {
-    mask_rcnn.check_iou_of_masks: {
-        "the sum instead of the union": lambda one, other: (
-            (one & other).sum() / (one.sum() + other.sum()).clamp(min=1)
-        ),
-        "Dice": lambda one, other: 2 * (one & other).sum() / (one.sum() + other.sum()).clamp(min=1),
-        "intersection over the first": lambda one, other: (
-            (one & other).sum() / one.sum().clamp(min=1)
-        ),
-        "of the boxes": lambda one, other: _iou(
-            one.any(1)[:, None] & one.any(0), other.any(1)[:, None] & other.any(0)
-        ),
-        "pixels that agree": lambda one, other: (one == other).float().mean(),
-        "0 / 0": lambda one, other: (one & other).sum() / (one | other).sum(),
-        "always zero": lambda one, other: 0.0,
-    },
     mask_rcnn.check_target_of_mask: {
         "x and y swapped": lambda mask, box, bins: _target(mask.T, box, bins),
         "transposed": lambda mask, box, bins: _target(mask, box, bins).T,
@@ -170,8 +166,41 @@ WRONG_SOLUTIONS = {
         ),
         "always one": lambda scores, correct, truths: 1.0,
     },
+    mask_rcnn.check_precisions: {
+        "a higher score is always better": lambda: (0.9, 1.0, 0.505),
+        "the exchanged ones are both correct": lambda: (1.0, 1.0, 0.505),
+        "the order does not matter": lambda: (0.835, 0.835, 0.505),
+        "the threshold does not matter": lambda: (0.835, 1.0, 0.835),
+        "0.70 is enough at 0.8": lambda: (0.835, 1.0, 1.0),
+        "recall is half, so AP is a quarter": lambda: (0.835, 1.0, 0.25),
+        "precision of all three": lambda: (0.667, 0.667, 0.333),
+        "in percent": lambda: (83.5, 100, 50.5),
+        "two numbers": lambda: (0.835, 1.0),
+        "one number": lambda: 0.835,
+        "words": lambda: ("same", "rises", "falls"),
+        "nan": lambda: (float("nan"),) * 3,
+    },
+    mask_rcnn.check_lost_mask: {
+        "nothing": lambda: torch.zeros(200, 200, dtype=torch.bool),
+        "everything": lambda: torch.ones(200, 200, dtype=torch.bool),
+        "a disc": disc,
+        "a ring": lambda: disc(inner=40),
+        "one thin line": lambda: torch.eye(200).bool() | torch.eye(200).roll(1, 0).bool(),
+        "teeth that nothing joins": lambda: comb(spine=False),
+        "noise": lambda: torch.rand(200, 200, generator=torch.Generator().manual_seed(0)) < 0.4,
+        "wide teeth": lambda: comb(pitch=30, width=12),
+        "teeth that cover more than one half": lambda: comb(pitch=5, width=3),
+        "a comb so small that every pixel has its cell": lambda: comb(size=28),
+        "a comb of 5000 pixels": lambda: comb(size=5000),
+        "floats": lambda: comb().float(),
+    },
 }
 
 
 class TestMaskRCNNExercises(ExerciseTests):
     exercises, right, wrong = mask_rcnn, RIGHT_SOLUTIONS, WRONG_SOLUTIONS
+
+    def test_a_right_solution_passes(self, check):
+        if check is not mask_rcnn.check_lost_mask:
+            return super().test_a_right_solution_passes(check)
+        assert check(comb) == (True, "Passed: of this mask an IoU of 0.00 is left.")

@@ -6,14 +6,8 @@ from functools import partial
 import torch
 
 from course_utils.exercises import panoptic
-from course_utils.exercises.panoptic import _add_object, _count_class, _quality, _segment_numbers
+from course_utils.exercises.panoptic import _add_object, _count_class, _quality
 from tests.exercises.common import ExerciseTests
-
-
-def segment_numbers_by_bytes(pixels):
-    return torch.tensor(
-        [[int.from_bytes(bytes(colour), "little") for colour in row] for row in pixels.tolist()]
-    )
 
 
 def object_added_pixel_by_pixel(panoptic, mask, label, most_taken):
@@ -107,8 +101,18 @@ def count_class_with(
     return total, found, false_positives, len(its) - found
 
 
+def split_into_columns(codes, parts=3):
+    """Each thing in parts: every third column of it is an object of its own."""
+    columns = torch.arange(codes.shape[1]) % parts
+    return torch.where(codes % 1000 > 0, codes + 100 * columns, codes)
+
+
+def halves(codes):
+    """Each thing cut at the middle of the map."""
+    return torch.where((codes % 1000 > 0) & (torch.arange(codes.shape[1]) < 40), codes + 100, codes)
+
+
 RIGHT_SOLUTIONS = {
-    panoptic.check_segment_numbers: segment_numbers_by_bytes,
     panoptic.check_quality: lambda ious, predicted, true: (
         2 * sum(ious.tolist()) / (predicted + true),
         math.fsum(ious.tolist()) / len(ious) if len(ious) else 0.0,
@@ -116,21 +120,11 @@ RIGHT_SOLUTIONS = {
     ),
     panoptic.check_add_object: object_added_pixel_by_pixel,
     panoptic.check_count_class: class_counted_by_sets,
+    panoptic.check_cut_dogs: lambda: (0, 4, 2, 0.444),
+    panoptic.check_damage: split_into_columns,
 }
 
 WRONG_SOLUTIONS = {
-    panoptic.check_segment_numbers: {
-        "in uint8": lambda pixels: (
-            pixels[..., 0] + (pixels[..., 1] << 8) + (pixels[..., 2] << 16)
-        ).long(),
-        "BGR": lambda pixels: _segment_numbers(pixels.flip(-1)),
-        "base 255": lambda pixels: pixels.long() @ torch.tensor([1, 255, 255**2]),
-        "without blue": lambda pixels: pixels[..., :2].long() @ torch.tensor([1, 256]),
-        "blue times 512": lambda pixels: pixels.long() @ torch.tensor([1, 256, 512]),
-        "the sum": lambda pixels: pixels.long().sum(dim=-1),
-        "transposed": lambda pixels: _segment_numbers(pixels).T,
-        "always zero": lambda pixels: torch.zeros(pixels.shape[:2], dtype=torch.int64),
-    },
     panoptic.check_quality: {
         "FP and FN count fully": lambda ious, predicted, true: (
             float(ious.sum()) / max(predicted + true - len(ious), 1),
@@ -227,8 +221,46 @@ WRONG_SOLUTIONS = {
         ),
         "always zero": lambda *given: (0.0, 0, 0, 0),
     },
+    panoptic.check_cut_dogs: {
+        "one half is enough": lambda: (2, 2, 0, 0.444),
+        "both halves match": lambda: (4, 0, 0, 0.444),
+        "only one half counts as FP": lambda: (0, 2, 2, 0.444),
+        "every half is missed": lambda: (0, 4, 4, 0.444),
+        "FP and FN count fully": lambda: (0, 4, 2, 1 / 3),
+        "PQ is the mean IoU": lambda: (0, 4, 2, 2 / 3),
+        "PQ of one half": lambda: (0, 4, 2, 0.0),
+        "in another order": lambda: (4, 2, 0, 0.444),
+        "three numbers": lambda: (0, 4, 2),
+        "one word": lambda: "none",
+    },
+    panoptic.check_damage: {
+        "nothing changes": lambda codes: codes,
+        "one object per class": lambda codes: torch.where(
+            codes % 1000 > 0, 1000 * (codes // 1000) + 1, codes
+        ),
+        "all things cut once": halves,
+        "all void": torch.zeros_like,
+        "things become grass": lambda codes: torch.where(codes % 1000 > 0, 6000, codes),
+        "cats become dogs": lambda codes: torch.where(codes // 1000 == 1, codes + 1000, codes),
+        "the numbers of the objects reversed": lambda codes: torch.where(
+            codes % 1000 > 0, 1000 * (codes // 1000) + 999 - codes % 1000, codes
+        ),
+        "the stuff in parts": lambda codes: torch.where(
+            codes % 1000 == 0, codes + torch.arange(96) % 3, codes
+        ),
+        "numbers beyond the class": lambda codes: codes + 10000 * (torch.arange(96) % 3),
+        "cropped": lambda codes: codes[:90],
+        "the semantic map": lambda codes: codes // 1000,
+        "floats": lambda codes: split_into_columns(codes).float(),
+    },
 }
 
 
 class TestPanopticExercises(ExerciseTests):
     exercises, right, wrong = panoptic, RIGHT_SOLUTIONS, WRONG_SOLUTIONS
+
+    def test_a_right_solution_passes(self, check):
+        if check is not panoptic.check_damage:
+            return super().test_a_right_solution_passes(check)
+        passed, message = check(split_into_columns)
+        assert passed is True and "mean IoU 1.00, PQ 0.0" in message

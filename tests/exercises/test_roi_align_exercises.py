@@ -6,7 +6,7 @@ import math
 import torch
 
 from course_utils.exercises import roi_align
-from course_utils.exercises.roi_align import _gradient, _offset, _one_bin, _weights
+from course_utils.exercises.roi_align import _offset, _one_bin, _weights
 from course_utils.ops import roi
 from tests.exercises.common import ExerciseTests
 
@@ -32,11 +32,6 @@ def one_bin_with(features, part, sampling_ratio=2, aligned=True):
     return roi.roi_align(features[None, None], [part[None]], output_size=1, **options).squeeze()
 
 
-def gradient_with(part, height, width, **options):
-    features = torch.zeros(height, width, requires_grad=True)
-    return torch.autograd.grad(one_bin_with(features, part, **options), features)[0]
-
-
 def swapped(part):
     return part[[1, 0, 3, 2]]
 
@@ -56,7 +51,10 @@ RIGHT_SOLUTIONS = {
         ]
     ),
     roi_align.check_align_one_bin: align_by_points,
-    roi_align.check_gradient_of_one_bin: gradient_by_points,
+    roi_align.check_diagnosis: lambda: torch.tensor([2, 4, 1, 5]),
+    roi_align.check_boxes_for_roi_pool: lambda boxes, stride: torch.stack(
+        [boxes[:, 0], boxes[:, 1], boxes[:, 2] - stride, boxes[:, 3] - stride], dim=1
+    ),
 }
 
 WRONG_SOLUTIONS = {
@@ -113,25 +111,53 @@ WRONG_SOLUTIONS = {
         ),
         "always zero": lambda features, part: 0.0,
     },
-    roi_align.check_gradient_of_one_bin: {
-        "0.5 not subtracted": lambda part, h, w: gradient_with(part, h, w, aligned=False),
-        "one sampling point": lambda part, h, w: gradient_with(part, h, w, sampling_ratio=1),
-        "a sum": lambda part, h, w: 4 * _gradient(part, h, w),
-        "x and y swapped": lambda part, h, w: _gradient(swapped(part), h, w),
-        "transposed": lambda part, h, w: _gradient(part, w, h).T,
-        "one sampling point in the second half": lambda part, h, w: gradient_with(
-            torch.cat([(part[:2] + part[2:]) / 2, part[2:]]), h, w, sampling_ratio=1
+    roi_align.check_diagnosis: {
+        "the same mistake four times": lambda: (2, 2, 2, 2),
+        "in the order of the list": lambda: (1, 2, 4, 5),
+        "RoIPool where it only rounded": lambda: (2, 4, 3, 5),
+        "aligned and scale exchanged": lambda: (5, 4, 1, 2),
+        "x and y, and rounding exchanged": lambda: (2, 1, 4, 5),
+        "counted from 0": lambda: (1, 3, 0, 4),
+        "three answers": lambda: (2, 4, 1),
+        "one number": lambda: 2,
+        "the crops' names": lambda: "ABCD",
+        "nothing": lambda: None,
+    },
+    roi_align.check_boxes_for_roi_pool: {
+        "the boxes as they are": lambda boxes, stride: boxes,
+        "a pixel less": lambda boxes, stride: boxes - torch.tensor([0, 0, 1, 1]),
+        "half a cell less": lambda boxes, stride: boxes - torch.tensor([0, 0, 0.5, 0.5]) * stride,
+        "moved by a cell": lambda boxes, stride: boxes - stride,
+        "a cell smaller on every side": lambda boxes, stride: (
+            boxes + torch.tensor([1, 1, -1, -1]) * stride
         ),
-        "the largest weight alone": lambda part, h, w: (
-            (g := _gradient(part, h, w)) == g.max()
-        ).float(),
-        "the same for every cell": lambda part, h, w: (
-            (g := (_gradient(part, h, w) > 0).float()) / g.sum()
-        ),
-        "always zero": lambda part, h, w: torch.zeros(h, w),
+        "one axis": lambda boxes, stride: boxes - torch.tensor([0, 0, stride, 0]),
+        "always 16 pixels less": lambda boxes, stride: boxes - torch.tensor([0, 0, 16, 16]),
+        "a cell more": lambda boxes, stride: boxes + torch.tensor([0, 0, 1, 1]) * stride,
+        "rounded before": lambda boxes, stride: (boxes / stride).round() * stride,
+        "in cells": lambda boxes, stride: boxes / stride - torch.tensor([0, 0, 1, 1]),
+        "one box": lambda boxes, stride: boxes[0],
     },
 }
 
 
 class TestRoIAlignExercises(ExerciseTests):
     exercises, right, wrong = roi_align, RIGHT_SOLUTIONS, WRONG_SOLUTIONS
+
+    def test_a_right_solution_passes(self, check):
+        verdict = check(self.right[check])
+        assert verdict.passed and verdict.message.startswith("Passed: ")
+
+
+def test_the_crops_to_diagnose_are_not_what_they_should_be_and_all_different():
+    crops = roi_align.crops_to_diagnose()
+    values = {tuple(round(value, 1) for value in crop) for crop in crops.values()}
+    assert values == {(222.4, 292.8), (129.6, 225.6), (200.0, 280.0), (412.8, 0.0)}
+
+
+def test_the_score_is_that_of_the_cells_that_roi_pool_crops():
+    box = torch.tensor([[171.2, 81.6, 312.0, 273.6]], dtype=torch.float64)
+    cropped = torch.tensor([160, 96, 352, 320])
+    inside, whole = (312 - 171.2) * (273.6 - 96), 192 * 224 + 140.8 * (96 - 81.6)
+    assert torch.equal(torch.tensor([5, 3, 11, 10]) * 32, cropped)
+    assert abs(roi_align.overlap_of_cropped(box, box, 32) - inside / whole) < 1e-9

@@ -2,18 +2,19 @@
 
 import itertools
 import math
+from functools import cache
 
 import torch
 import torch.nn.functional as F
 
 from course_utils.core import VOID
+from course_utils.data.scenes import make_scenes
 from course_utils.exercises import semantic_segmentation
 from course_utils.exercises.semantic_segmentation import (
     _class_iou,
-    _count,
-    _count_both_ways,
     _field_of_stack,
     _loss_of_picture,
+    faulty_maps,
 )
 from tests.exercises.common import ExerciseTests
 
@@ -30,20 +31,6 @@ def field_of_zeros_and_ones(layers):
     for kernel, stride in reversed(layers):
         seen = {stride * output + k for output in seen for k in range(kernel)}
     return max(seen) - min(seen) + 1
-
-
-def count_with_shapes(channels, size):
-    def count(height, width):
-        x, total = torch.zeros(1, channels[0], height, width), 0
-        for inputs, outputs in itertools.pairwise(channels):
-            layer = torch.nn.Conv2d(inputs, outputs, 3)
-            x = layer(x)
-            total += x[0, 0].numel() * layer.weight.numel()
-        return total
-
-    border = 2 * len(channels) - 2
-    patches = size[0] * size[1] * count(1 + border, 1 + border)
-    return patches, count(size[0] + border, size[1] + border)
 
 
 def loss_pixel_by_pixel(logits, labels):
@@ -64,11 +51,38 @@ def mean_of_losses(logits, labels):
     return F.nll_loss(logits.log_softmax(dim=0)[None], labels[None], ignore_index=VOID)
 
 
+@cache
+def counts_of_colors(steps=32):
+    """How often each colour has each class, [steps**3, 9]."""
+    scenes = make_scenes(range(200), size=(48, 48))
+    colors = number_of_color(scenes.images, steps).flatten()
+    counts = torch.zeros(steps**3, 9)
+    ones = torch.ones(len(colors))
+    counts.index_put_((colors, scenes.semantic.flatten()), ones, accumulate=True)
+    return counts + 1e-6 * counts.sum(dim=0)  # what was never seen gets the most frequent class
+
+
+def number_of_color(images, steps=32):
+    red, green, blue = (images * (steps - 0.01)).long().unbind(dim=1)
+    return (red * steps + green) * steps + blue
+
+
+def score_colors(images, steps=32):
+    """Scores that depend on nothing but the pixel itself."""
+    return counts_of_colors(steps)[number_of_color(images, steps)].permute(0, 3, 1, 2)
+
+
+def score_means(images, side):
+    """The scores of the colours, averaged over a square around each pixel."""
+    return F.avg_pool2d(score_colors(images), side, stride=1, padding=side // 2)
+
+
 RIGHT_SOLUTIONS = {
     semantic_segmentation.check_class_iou: iou_pixel_by_pixel,
     semantic_segmentation.check_field_of_stack: field_of_zeros_and_ones,
-    semantic_segmentation.check_count_both_ways: count_with_shapes,
     semantic_segmentation.check_loss_of_picture: loss_pixel_by_pixel,
+    semantic_segmentation.check_causes: lambda: torch.tensor([3, 1, 4, 2]),
+    semantic_segmentation.check_pixel_scores: score_colors,
 }
 
 WRONG_SOLUTIONS = {
@@ -144,40 +158,6 @@ WRONG_SOLUTIONS = {
         ),
         "always zero": lambda layers: 0,
     },
-    semantic_segmentation.check_count_both_ways: {
-        "one number": lambda channels, size: _count_both_ways(channels, size)[0],
-        "in the opposite order": lambda channels, size: _count_both_ways(channels, size)[::-1],
-        "no padding": lambda channels, size: (
-            _count_both_ways(channels, size)[0],
-            size[0] * size[1] * sum(a * b * 9 for a, b in itertools.pairwise(channels)),
-        ),
-        "patches do not shrink": lambda channels, size: (
-            size[0]
-            * size[1]
-            * (2 * len(channels) - 1) ** 2
-            * sum(a * b * 9 for a, b in itertools.pairwise(channels)),
-            _count_both_ways(channels, size)[1],
-        ),
-        "one input channel": lambda channels, size: tuple(
-            _count([1, *channels[1:]], *sides) * times
-            for sides, times in (
-                ((2 * len(channels) - 1,) * 2, size[0] * size[1]),
-                ([side + 2 * len(channels) - 2 for side in size], 1),
-            )
-        ),
-        "1 x 1 kernels": lambda channels, size: tuple(
-            n // 9 for n in _count_both_ways(channels, size)
-        ),
-        "square images only": lambda channels, size: _count_both_ways(channels, (size[0], size[0])),
-        "no input channels": lambda channels, size: _count_both_ways([1, *channels[1:]], size),
-        "layers in the opposite order": lambda channels, size: _count_both_ways(
-            channels[::-1], size
-        ),
-        "additions counted as well": lambda channels, size: tuple(
-            2 * n for n in _count_both_ways(channels, size)
-        ),
-        "always zero": lambda channels, size: (0, 0),
-    },
     semantic_segmentation.check_loss_of_picture: {
         "torch's cross_entropy": _loss_of_picture,
         "torch's layer CrossEntropyLoss": lambda logits, labels: torch.nn.CrossEntropyLoss(
@@ -214,8 +194,66 @@ WRONG_SOLUTIONS = {
         ),
         "always zero": lambda logits, labels: 0.0,
     },
+    semantic_segmentation.check_causes: {
+        "in the order of the list": lambda: (1, 2, 3, 4),
+        "nearest-neighbour and bilinear exchanged": lambda: (3, 2, 4, 1),
+        "the rims are a small receptive field": lambda: (3, 6, 4, 2),
+        "the missing details are rare classes": lambda: (3, 1, 4, 5),
+        "a shift is a small receptive field": lambda: (6, 1, 4, 2),
+        "wrong classes everywhere are rare classes": lambda: (3, 1, 5, 2),
+        "always the same": lambda: (3, 3, 3, 3),
+        "three answers": lambda: (3, 1, 4),
+        "a number": lambda: 3142,
+        "letters": lambda: ("C", "A", "D", "B"),
+        "not a number": lambda: (float("nan"), 1, 4, 2),
+    },
+    semantic_segmentation.check_pixel_scores: {
+        "all grass": lambda images: F.one_hot(torch.full((len(images), 48, 48), 6), 9).permute(
+            0, 3, 1, 2
+        ),
+        "random": lambda images: torch.rand(
+            len(images), 9, 48, 48, generator=torch.Generator().manual_seed(0)
+        ),
+        "class numbers": lambda images: score_colors(images).argmax(dim=1),
+        "classes last": lambda images: score_colors(images).permute(0, 2, 3, 1),
+        "one class too few": lambda images: score_colors(images)[:, 1:],
+        "classes shifted by one": lambda images: score_colors(images).roll(1, dims=1),
+        "too few colours": lambda images: score_colors(images, steps=4),
+        "shifted by four pixels": lambda images: score_colors(images).roll(4, dims=3),
+        "a window of 13 x 13": lambda images: score_colors(images) + score_means(images, 13),
+        "the mean over the image added": lambda images: (
+            score_colors(images) + images.mean(dim=(1, 2, 3), keepdim=True)
+        ),
+        "one scene's scores for all": lambda images: score_colors(images[:1]).expand(
+            len(images), -1, -1, -1
+        ),
+        "not a number": lambda images: score_colors(images) * float("nan"),
+    },
 }
 
 
 class TestSemanticSegmentationExercises(ExerciseTests):
     exercises, right, wrong = semantic_segmentation, RIGHT_SOLUTIONS, WRONG_SOLUTIONS
+
+
+def test_a_window_of_eleven_pixels_is_allowed():
+    message = semantic_segmentation.check_pixel_scores(
+        lambda images: score_means(images, 11)
+    ).message
+    assert "pixels away" not in message
+
+
+def test_an_error_in_a_students_scores_is_told():
+    verdict = semantic_segmentation.check_pixel_scores(lambda images: images.nothing)
+    assert verdict.passed is False and "raised AttributeError" in verdict.message
+
+
+def test_each_faulty_map_has_its_own_error():
+    truth = torch.full((32, 40), 6)
+    truth[10:21, 12:27] = 1
+    maps = faulty_maps(truth)
+    assert all(semantic.shape == truth.shape for semantic in maps.values())
+    assert torch.equal(maps["A"][8:, 8:], truth[:-8, :-8])
+    assert set(maps["B"].unique().tolist()) > {1, 6}
+    assert torch.equal(maps["C"], truth - 1)
+    assert torch.equal(maps["D"][::8, ::8], truth[4::8, 4::8]) and not torch.equal(maps["D"], truth)

@@ -7,9 +7,14 @@ from torch.nn import functional as F
 from course_utils.exercises import transposed_convolution
 from course_utils.exercises.transposed_convolution import (
     _matrix,
-    _output_size,
 )
-from course_utils.ops.conv_transpose import transposed_convolve
+from course_utils.ops.conv_transpose import bilinear_kernel, transposed_convolve
+from course_utils.training.experiments.checkerboards import (
+    constant_response,
+    error_on_cat,
+    stack_of_two,
+    train_on_cat,
+)
 from tests.exercises.common import ExerciseTests
 
 
@@ -62,12 +67,59 @@ def layer_of_torch(image, kernel, stride, padding):
     return layer(image[None, None])[0, 0].detach()
 
 
+def bilinear_stack():
+    """Two transposed convolutions that are bilinear upsampling, with five channels that do nothing."""
+    network = stack_of_two("transposed 4", 0)
+    for layer, kernel in (
+        (network[0], bilinear_kernel(8, 4)[:3]),
+        (network[2], bilinear_kernel(8, 4)),
+    ):
+        layer.weight.data = kernel[:, : layer.weight.shape[1]].double()
+        layer.bias.data.zero_()
+    return network
+
+
+def trained_without_pattern(steps=200):
+    """From near bilinear upsampling, with a loss for the pattern."""
+    network, even = stack_of_two("transposed 4", 0), bilinear_stack()
+    for layer in (0, 2):
+        network[layer].weight.data = even[layer].weight.data + 0.05 * network[layer].weight.data
+        network[layer].bias.data.zero_()
+    optimizer = torch.optim.Adam(network.parameters(), lr=5e-3)
+    greys = torch.tensor([0.1, 0.4, 0.7, 1]).double().view(4, 1, 1, 1).expand(4, 3, 8, 8)
+    for _ in range(steps):
+        flat = network(greys)[..., 8:-8, 8:-8]
+        loss = error_on_cat(network) + 30 * flat.var(dim=(2, 3)).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return network
+
+
+def stack_after(steps, kind="transposed 4"):
+    network = stack_of_two(kind, 0)
+    train_on_cat(network, steps)
+    return network
+
+
+def constant_stack():
+    network = stack_of_two("transposed 4", 0)
+    network[2].weight.data.zero_()
+    return network
+
+
+class Interpolating(nn.Module):
+    """It has the layers, and does not use them."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = stack_of_two("transposed 4", 0)
+
+    def forward(self, image):
+        return F.interpolate(image, scale_factor=4, mode="bicubic")
+
+
 RIGHT_SOLUTIONS = {
-    transposed_convolution.check_output_size: lambda size, kernel, *rest: (
-        len(transposed_by_copies(torch.ones(size, 1), torch.ones(kernel, 1), rest[0], 0))
-        - 2 * rest[1]
-        + rest[2]
-    ),
     transposed_convolution.check_scatter: lambda signal, kernel, stride: transposed_by_copies(
         signal[:, None], kernel[:, None], stride, 0
     )[:, 0],
@@ -78,37 +130,11 @@ RIGHT_SOLUTIONS = {
         ]
     ),
     transposed_convolution.check_spread_and_convolve: transposed_by_copies,
+    transposed_convolution.check_constant_layers: lambda: "HFEB",
+    transposed_convolution.check_even_upsampler: trained_without_pattern,
 }
 
 WRONG_SOLUTIONS = {
-    transposed_convolution.check_output_size: {
-        "times the stride": lambda size, kernel, stride, padding, output_padding: size * stride,
-        "a copy too many": lambda size, kernel, stride, padding, output_padding: (
-            size * stride + kernel - 2 * padding + output_padding
-        ),
-        "padding cut off one side": lambda size, kernel, stride, padding, output_padding: (
-            _output_size(size, kernel, stride, 0, output_padding) - padding
-        ),
-        "padding added": lambda size, kernel, stride, padding, output_padding: _output_size(
-            size, kernel, stride, -padding, output_padding
-        ),
-        "output padding ignored": lambda size, kernel, stride, padding, output_padding: (
-            _output_size(size, kernel, stride, padding, 0)
-        ),
-        "output padding on both sides": lambda size, kernel, stride, padding, output_padding: (
-            _output_size(size, kernel, stride, padding, 2 * output_padding)
-        ),
-        "a gap after the last copy": lambda size, kernel, stride, padding, output_padding: (
-            _output_size(size, max(kernel, stride), stride, padding, output_padding)
-        ),
-        "stride ignored": lambda size, kernel, stride, padding, output_padding: _output_size(
-            size, kernel, 1, padding, output_padding
-        ),
-        "the size of a convolution": lambda size, kernel, stride, padding, output_padding: (
-            (size + 2 * padding - kernel) // stride + 1
-        ),
-        "always zero": lambda size, kernel, stride, padding, output_padding: 0,
-    },
     transposed_convolution.check_scatter: {
         "torch's own": lambda signal, kernel, stride: F.conv_transpose1d(
             signal[None, None], kernel[None, None], stride=stride
@@ -184,8 +210,49 @@ WRONG_SOLUTIONS = {
             transposed_by_copies(image, kernel, stride, padding)
         ),
     },
+    transposed_convolution.check_constant_layers: {
+        "filter size a multiple of the stride": lambda: "ABDEF",
+        "only resize-convolution": lambda: "H",
+        "without the bilinear filter": lambda: "BFH",
+        "no transposed convolution": lambda: "GH",
+        "square filters of ones": lambda: "BCEFH",
+        "bed of nails is resize-convolution": lambda: "BEFGH",
+        "no overlap, no pattern": lambda: "ABDEFH",
+        "all": lambda: "ABCDEFGH",
+        "none": lambda: "",
+        "lower case": lambda: "befh",
+        "numbers": lambda: (2, 5, 6, 8),
+        "nothing": lambda: None,
+    },
+    transposed_convolution.check_even_upsampler: {
+        "untrained": lambda: stack_of_two("transposed 4", 0),
+        "trained as in the notebook": lambda: stack_after(20),
+        "filter 3": lambda: stack_after(1, "transposed 3"),
+        "resize-convolution": lambda: stack_of_two("resize-convolution", 0),
+        "PixelShuffle": lambda: stack_of_two("PixelShuffle, ICNR", 0),
+        "a constant output": constant_stack,
+        "bilinear upsampling itself": bilinear_stack,
+        "interpolation in disguise": Interpolating,
+        "one layer": lambda: stack_of_two("transposed 4", 0)[:2],
+        "three layers": lambda: stack_of_two("transposed 4", 0).append(
+            nn.ConvTranspose2d(3, 3, 4, 2)
+        ),
+        "no network": lambda: torch.zeros(1, 3, 64, 80),
+        "nothing": lambda: None,
+    },
 }
 
 
 class TestTransposedConvolutionExercises(ExerciseTests):
     exercises, right, wrong = transposed_convolution, RIGHT_SOLUTIONS, WRONG_SOLUTIONS
+
+
+def test_a_network_of_another_size_is_rejected():
+    larger = stack_of_two("transposed 4", 0)
+    larger[2].padding = (0, 0)
+    message = transposed_convolution.check_even_upsampler(lambda: larger).message
+    assert "expected shape [1, 3, 64, 80], got [1, 3, 66, 82]" in message
+
+
+def test_bilinear_weights_have_no_pattern():
+    assert constant_response(bilinear_stack()).std() < 1e-6

@@ -5,7 +5,9 @@ import operator
 
 import numpy as np
 import torch
+from skimage.segmentation import watershed
 
+from course_utils.data.microscopy import label_components
 from course_utils.exercises import unet
 from course_utils.exercises.unet import _count, _gap_weight, _mirror, _valid_size
 from tests.exercises.common import ExerciseTests
@@ -50,6 +52,13 @@ def padded_by_numpy(mode):
     return lambda image, border: torch.from_numpy(np.pad(image.numpy(), border, mode=mode))
 
 
+def grown(probability, above, smallest=20, mask=0.5):
+    seeds = label_components(probability > above, smallest=smallest).numpy()
+    return torch.from_numpy(
+        watershed(-probability.numpy(), seeds, mask=(probability > mask).numpy())
+    )
+
+
 RIGHT_SOLUTIONS = {
     unet.check_valid_size: lambda size, depth: size - 2 * (6 * 2**depth - 4) if depth else size - 4,
     unet.check_gap_weight: lambda pixel, one, other: (
@@ -61,6 +70,8 @@ RIGHT_SOLUTIONS = {
     ),
     unet.check_mirror: mirrored_by_numpy,
     unet.check_count_nuclei: components_by_spreading,
+    unet.check_prediction: lambda: np.array([4, 4, 5]),
+    unet.check_separate_nuclei: lambda probability: grown(probability, 0.8),
 }
 
 WRONG_SOLUTIONS = {
@@ -140,8 +151,40 @@ WRONG_SOLUTIONS = {
         ),
         "always zero": lambda foreground, smallest: 0,
     },
+    unet.check_prediction: {
+        "the nuclei": lambda: (5, 5, 5),
+        "corners connect": lambda: (3, 3, 5),
+        "merged nuclei match nothing": lambda: (4, 3, 5),
+        "merged nuclei match both": lambda: (4, 5, 5),
+        "the gaps change nothing": lambda: (4, 4, 4),
+        "the smallest nucleus vanishes": lambda: (4, 4, 3),
+        "the corner stays": lambda: (4, 4, 6),
+        "one number": lambda: 4,
+        "two numbers": lambda: (4, 5),
+        "F1": lambda: 0.89,
+        "nothing": lambda: None,
+    },
+    unet.check_separate_nuclei: {
+        "the components": lambda p: label_components(p > 0.5, smallest=20),
+        "all components": lambda p: label_components(p > 0.5),
+        "a high threshold": lambda p: label_components(p > 0.9, smallest=20),
+        "a low threshold": lambda p: label_components(p > 0.2, smallest=20),
+        "seeds that are not grown": lambda p: label_components(p > 0.8, smallest=20),
+        "grown too far": lambda p: grown(p, 0.8, mask=0.05),
+        "a seed for each maximum": lambda p: grown(p, 0.999, smallest=1),
+        "a mask": lambda p: p > 0.5,
+        "one nucleus": lambda p: (p > 0.5).long(),
+        "the probabilities": lambda p: p,
+        "a nucleus for each pixel": lambda p: torch.arange(p.numel()).reshape(p.shape),
+        "transposed": lambda p: grown(p, 0.8).T,
+        "always zero": lambda p: torch.zeros(p.shape, dtype=torch.int64),
+    },
 }
 
 
 class TestUNetExercises(ExerciseTests):
     exercises, right, wrong = unet, RIGHT_SOLUTIONS, WRONG_SOLUTIONS
+
+    def test_a_right_solution_passes(self, check):
+        verdict = check(self.right[check])
+        assert verdict.passed and verdict.message.startswith("Passed: "), verdict.message

@@ -1,10 +1,11 @@
 """Right and wrong solutions of the exercises in `course_utils.exercises.upsampling`."""
 
 import torch
-from torch.nn.functional import interpolate, max_unpool2d
+from torch.nn.functional import avg_pool2d, interpolate, max_unpool2d
 
 from course_utils.exercises import upsampling
-from course_utils.exercises.upsampling import _label_map, _repeat, _unpool
+from course_utils.exercises.upsampling import _label_map, _unpool
+from course_utils.ops import upsample
 from tests.exercises.common import ExerciseTests, linear_rows
 
 
@@ -15,35 +16,39 @@ def one_value_at_a_time(values, places, size):
     return larger
 
 
+def bicubic(small):
+    return interpolate(small, scale_factor=4, mode="bicubic")
+
+
+def corrected(large, small):
+    """Back-projection: what the means of the blocks lack is enlarged and added."""
+    return large + bicubic(small - avg_pool2d(large, 4))
+
+
 RIGHT_SOLUTIONS = {
-    upsampling.check_repeat_pixels: lambda image, factor: torch.kron(
-        image, torch.ones(factor, factor)
-    ),
+    upsampling.check_predictions: lambda: torch.tensor([4.0, 2.0, 7.5, 0.0625]),
     upsampling.check_linear_matrix: linear_rows,
     upsampling.check_place_values: one_value_at_a_time,
     upsampling.check_enlarge_labels: lambda scores, size: (
         linear_rows(scores.shape[1], size[0]) @ scores @ linear_rows(scores.shape[2], size[1]).T
     ).argmax(dim=0),
+    upsampling.check_enlarge_photo: lambda small: corrected(
+        corrected(bicubic(small), small), small
+    ),
 }
 
 WRONG_SOLUTIONS = {
-    upsampling.check_repeat_pixels: {
-        "torch's own": lambda image, factor: interpolate(image[None, None], scale_factor=factor)[
-            0, 0
-        ],
-        "tiles instead of pixels": lambda image, factor: image.repeat(factor, factor),
-        "always twice": lambda image, factor: _repeat(image, 2),
-        "rows only": lambda image, factor: image.repeat_interleave(factor, dim=0),
-        "transposed": lambda image, factor: _repeat(image.T, factor),
-        "bed of nails": lambda image, factor: (
-            _repeat(image, factor)
-            * (torch.arange(image.shape[0] * factor) % factor == 0)[:, None]
-            * (torch.arange(image.shape[1] * factor) % factor == 0)
-        ),
-        "bilinear": lambda image, factor: interpolate(
-            image[None, None], scale_factor=factor, mode="bilinear"
-        )[0, 0],
-        "always zero": lambda image, factor: torch.zeros_like(_repeat(image, factor)),
+    upsampling.check_predictions: {
+        "nothing changes": lambda: (8, 0, 0, 1),
+        "centres at 0, 0.5, 1": lambda: (8 / 3, 2, 7.5, 1 / 16),
+        "one wrong pixel": lambda: (4, 1, 7.5, 1 / 16),
+        "half of the factor": lambda: (4, 2, 8, 1 / 16),
+        "the other direction": lambda: (4, 2, -7.5, 1 / 16),
+        "a quarter, not a sixteenth": lambda: (4, 2, 7.5, 1 / 4),
+        "the sum, not the mean": lambda: (4, 2, 7.5, 1),
+        "three answers": lambda: (4, 2, 7.5),
+        "words": lambda: ("four", "two", "seven", "a bit"),
+        "not a number": lambda: (float("nan"), 2, 7.5, 1 / 16),
     },
     upsampling.check_linear_matrix: {
         "torch's own": lambda inputs, outputs: (
@@ -154,8 +159,32 @@ WRONG_SOLUTIONS = {
         )[0].amax(dim=0),
         "always zero": lambda scores, size: torch.zeros(size, dtype=torch.int64),
     },
+    upsampling.check_enlarge_photo: {
+        "bicubic": lambda small: bicubic(small),
+        "bicubic, a = -1": lambda small: upsample.bicubic(small, (224, 224), a=-1.0),
+        "bicubic, align_corners": lambda small: interpolate(
+            small, scale_factor=4, mode="bicubic", align_corners=True
+        ),
+        "bilinear": lambda small: interpolate(small, scale_factor=4, mode="bilinear"),
+        "nearest": lambda small: interpolate(small, scale_factor=4),
+        "corrected in the wrong direction": lambda small: (
+            2 * bicubic(small) - corrected(bicubic(small), small)
+        ),
+        "clamped": lambda small: bicubic(small).clamp(0, 1),
+        "sharpened": lambda small: (
+            1.5 * bicubic(small) - 0.5 * avg_pool2d(bicubic(small), 5, stride=1, padding=2)
+        ),
+        "as it came": lambda small: small,
+        "one photo": lambda small: bicubic(small)[0],
+        "grey": lambda small: torch.full((4, 3, 224, 224), 0.5),
+        "not a number": lambda small: bicubic(small) * float("nan"),
+    },
 }
 
 
 class TestUpsamplingExercises(ExerciseTests):
     exercises, right, wrong = upsampling, RIGHT_SOLUTIONS, WRONG_SOLUTIONS
+
+    def test_a_right_solution_passes(self, check):
+        verdict = check(self.right[check])
+        assert verdict.passed and verdict.message.startswith("Passed: ")

@@ -285,6 +285,20 @@ def folds_what_prepares(notebook: NotebookNode, name: str) -> list[str]:
     ]
 
 
+def shows_what_widgets_show(notebook: NotebookNode, name: str) -> list[str]:
+    """A figure stands near each widget, below it, for readers who cannot move it."""
+    cells, problems = code_cells(notebook), []
+    for number, cell in enumerate(cells):
+        calls = {n.id for n in ast.walk(parsed(cell.source)) if isinstance(n, ast.Name)}
+        if "explore" in calls and not any(
+            output.get("data", {}).keys() & {"image/png", "image/jpeg"}
+            for later in cells[number + 1 : number + 4]
+            for output in later.outputs
+        ):
+            problems.append(f"In [{cell.execution_count}]: no figure below the widget")
+    return problems
+
+
 def starts_at_any_section(notebook: NotebookNode, name: str) -> list[str]:
     """Each `## ` section uses only names of its own and of the second code cell, where all names are."""
     names, sections = code_cells(notebook)[1].source, {}
@@ -350,6 +364,7 @@ RULES: list[Rule] = [
     has_valid_links,
     has_exercises,
     folds_what_prepares,
+    shows_what_widgets_show,
     is_short,
     starts_at_any_section,
     keeps_what_widgets_read,
@@ -490,6 +505,11 @@ BROKEN: list[tuple[Rule, str, Callable[[NotebookNode], object]]] = [
         lambda n: n.cells[3].outputs[0].data.update({"image/png": noted_png()}),
     ),
     (folds_what_prepares, "open", lambda n: n.cells[1].metadata.pop("cellView")),
+    (
+        shows_what_widgets_show,
+        "no figure",
+        lambda n: n.cells[4].update(source="explore(plot, '', x=(0, 1, 1, 0))"),
+    ),
     (folds_what_prepares, "open in Lab", lambda n: n.cells[2].metadata.pop("jupyter")),
     (is_short, "wordy", lambda n: n.cells[0].update(source="word " * (MOST_WORDS + 1))),
     (is_short, "long", lambda n: n.cells.extend(copy.deepcopy(n.cells) * 15)),

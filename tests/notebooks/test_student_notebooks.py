@@ -55,4 +55,5 @@ def test_with_the_solutions_in_the_stubs_places_every_check_passes(path, folder)
     notebook = new_notebook(cells=cells, metadata=student.metadata)
     assert execute(notebook, folder).problem is None
     checks = [cell for cell in student.cells if role(cell) == "check"]
-    assert verdicts(notebook) == ["Passed: right on every input."] * len(checks)
+    said = verdicts(notebook)  # an open task's says what it measured, too
+    assert len(said) == len(checks) and all(line.startswith("Passed: ") for line in said)
