@@ -3,56 +3,26 @@
 from collections.abc import Callable
 
 import torch
+from scipy import ndimage
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from course_utils.exercises.checking import Case, Verdict, check
+from course_utils.exercises.checking import NOT_ATTEMPTED, Case, Verdict, check
+from course_utils.exercises.predictions import Answer, compare
 from course_utils.metrics.average_precision import (
     average_precision,
     mask_iou,
     precision_and_recall,
 )
-from course_utils.ops.masks import crop_masks
+from course_utils.ops.masks import crop_masks, paste_masks
+
+LARGEST, LEAST_FILL, HIGHEST_IOU = 400, 1 / 3, 0.5  # of the mask in the open task
 
 
 def _rectangle(height: int, width: int, x1: int, y1: int, x2: int, y2: int) -> Tensor:
     mask = torch.zeros(height, width, dtype=torch.bool)
     mask[y1:y2, x1:x2] = True
     return mask
-
-
-def _iou(one: Tensor, other: Tensor) -> float:
-    return mask_iou(one[None], other[None]).item()
-
-
-def check_iou_of_masks(student: Callable) -> Verdict:
-    """Check `student(one [h, w], other [h, w]) -> IoU` of two boolean masks."""
-    square, nothing = _rectangle(6, 8, 1, 1, 5, 5), torch.zeros(6, 8, dtype=torch.bool)
-    ring = square & ~_rectangle(6, 8, 2, 2, 4, 4)
-    cases = [
-        Case("two equal masks", (square, square), "Intersection and union are the same: 1."),
-        Case(
-            "two masks that share 6 of 22 pixels",
-            (square, _rectangle(6, 8, 3, 2, 7, 5)),
-            "Divide the number of pixels in both masks by the number of pixels in at least one of them.",
-        ),
-        Case(
-            "a ring and the square inside it",
-            (ring, _rectangle(6, 8, 2, 2, 4, 4)),
-            "They share no pixel, although their boxes overlap: count pixels, not boxes.",
-        ),
-        Case(
-            "a ring and the square from which it is cut",
-            (ring, square),
-            "The union counts each pixel once.",
-        ),
-        Case(
-            "two empty masks",
-            (nothing, nothing),
-            "The IoU of two empty masks is defined as 0 here: avoid the division by zero.",
-        ),
-    ]
-    return check(student, _iou, cases)
 
 
 def _target(mask: Tensor, box: Tensor, bins: int) -> Tensor:
@@ -169,3 +139,79 @@ def check_area_under_curve(student: Callable) -> Verdict:
         ),
     ]
     return check(student, _area, cases)
+
+
+def _precision(scores: list[float], correct: list[bool]) -> float:
+    return float(_area(torch.tensor(scores), torch.tensor(correct), 2))
+
+
+def check_precisions(student: Callable) -> Verdict:
+    """Check `student() -> three AP` of section 9's three detections after a change."""
+    scores = [0.9, 0.8, 0.7]
+    answers = [
+        Answer(
+            "AP after the first two exchange their scores",
+            _precision(scores, [True, False, True]),
+            "Both lie on dog B with an IoU above 1/2. Whichever comes first is correct, and the other is a "
+            "duplicate.",
+        ),
+        Answer(
+            "AP if the third scores 0.95",
+            _precision([0.9, 0.8, 0.95], [True, False, True]),
+            "Sort again: the correct detection of dog A now comes first, and the duplicate comes last.",
+        ),
+        Answer(
+            "AP at an IoU threshold of 0.8",
+            _precision(scores, [True, False, False]),
+            "The IoU of the three with their dogs are 0.86, 0.70 and 0.78. Which recalls are not reached?",
+        ),
+    ]
+    return compare(student, answers, tolerance=0.006)
+
+
+def _iou_left(mask: Tensor) -> float:
+    """The IoU of a mask [h, w] with itself, after 28 x 28 bins of its tight box."""
+    rows, columns = mask.any(dim=1).nonzero()[:, 0], mask.any(dim=0).nonzero()[:, 0]
+    box = torch.stack([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])[None].float()
+    target = crop_masks(mask[None], box, aligned=True)
+    return mask_iou(paste_masks(target, box, tuple(mask.shape)), mask[None]).item()
+
+
+def check_lost_mask(student: Callable) -> Verdict:
+    """Check `student() -> mask [h, w]`: one whole object that does not survive 28 x 28 bins."""
+    try:
+        mask = torch.as_tensor(student())
+    except NotImplementedError:
+        return Verdict(None, NOT_ATTEMPTED)
+    problem, hint = _problem(mask)
+    if problem:
+        return Verdict(False, f"Not yet: {problem}. Hint: {hint}")
+    return Verdict(True, f"Passed: of this mask an IoU of {_iou_left(mask):.2f} is left.")
+
+
+def _problem(mask: Tensor) -> tuple[str, str]:
+    """What is wrong with a mask of the open task, and a hint; two empty texts if nothing is."""
+    if mask.dtype != torch.bool or mask.dim() != 2 or max(mask.shape) > LARGEST:
+        return (
+            f"the mask should be boolean, [h, w], with at most {LARGEST} rows and columns",
+            "Begin with `torch.zeros(200, 200, dtype=torch.bool)`.",
+        )
+    regions = ndimage.label(mask.numpy())[1]
+    if regions != 1:
+        return (
+            f"the object should be one connected region, got {regions}",
+            "Diagonal neighbours are not connected; a row of pixels can join what is separate.",
+        )
+    height, width = (int(mask.any(dim=axis).sum()) for axis in (1, 0))
+    fill = int(mask.sum()) / (height * width)
+    if fill < LEAST_FILL:
+        return (
+            f"the object should fill at least a third of its box, got {fill:.2f}",
+            "One thin line is too little; what about many?",
+        )
+    if (iou := _iou_left(mask)) >= HIGHEST_IOU:
+        return (
+            f"the IoU should be below {HIGHEST_IOU} after the round trip, got {iou:.2f}",
+            "In which cells of the target is less than one half of the area object?",
+        )
+    return "", ""

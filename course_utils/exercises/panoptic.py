@@ -1,38 +1,18 @@
 """The exercises of 12_panoptic."""
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from course_utils.exercises.checking import Case, Verdict, check
-from course_utils.metrics.panoptic import panoptic_counts
+from course_utils.data.scenes import CLASS_NAMES, STUFF, THINGS, make_scenes
+from course_utils.exercises.checking import NOT_ATTEMPTED, Case, Verdict, check
+from course_utils.exercises.predictions import Answer, compare
+from course_utils.metrics.panoptic import panoptic_counts, panoptic_quality
+from course_utils.metrics.semantic import confusion_matrix, iou_per_class
 
-
-def _segment_numbers(pixels: Tensor) -> Tensor:
-    return pixels.long() @ torch.tensor([1, 256, 65536])
-
-
-def check_segment_numbers(student: Callable) -> Verdict:
-    """Check `student(pixels [h, w, 3] uint8) -> segment ids [h, w]`: R + 256 G + 65536 B."""
-    cases = [
-        Case(
-            "ids below 256",
-            (torch.tensor([[[7, 0, 0], [200, 0, 0], [0, 0, 0]]], dtype=torch.uint8),),
-            "Red is multiplied by 1: the id of [7, 0, 0] is 7.",
-        ),
-        Case(
-            "cat 1, cat 2 and the sky",
-            (torch.tensor([[[233, 3, 0], [234, 3, 0]], [[136, 19, 0], [0, 0, 0]]]).byte(),),
-            "233 + 256 * 3 = 1001. This overflows in uint8: convert to int64 first.",
-        ),
-        Case(
-            "ids as in COCO, up to 16.7 million",
-            (torch.tensor([[[255, 255, 255], [1, 2, 3]], [[0, 0, 90], [91, 60, 120]]]).byte(),),
-            "Blue is multiplied by 65536 = 256 * 256, not by 512.",
-        ),
-    ]
-    return check(student, _segment_numbers, cases)
+LEAST_MEAN_IOU, HIGHEST_PQ = 0.95, 0.3  # of things, in the open task
 
 
 def _quality(ious: Tensor, predicted: int, true: int) -> tuple[float, float, float]:
@@ -197,3 +177,62 @@ def check_count_class(student: Callable) -> Verdict:
         ),
     ]
     return check(student, _count_class, cases)
+
+
+def check_cut_dogs(student: Callable) -> Verdict:
+    """Check `student() -> (TP, FP, FN, PQ)`: two dogs, each cut into halves; for PQ at two thirds."""
+    half = "Each half has an IoU of exactly 1/2 with its dog, and a match needs *more* than 1/2."
+    answers = [
+        Answer("TP", 0, half),
+        Answer("FP", 4, "Every half is a predicted segment. How many of them have no match?"),
+        Answer("FN", 2, "Every true dog without a match is an FN."),
+        Answer(
+            "PQ for cuts at two thirds",
+            4 / 9,
+            "The larger part of each dog matches with 2/3: TP 2, FP 2, FN 0. Divide the sum of the IoUs by "
+            "TP + FP / 2 + FN / 2.",
+        ),
+    ]
+    return compare(student, answers, tolerance=0.006)
+
+
+@lru_cache(maxsize=1)
+def _true_maps() -> Tensor:
+    return make_scenes(range(4), seed=3, size=(96, 96)).panoptic
+
+
+def check_damage(student: Callable) -> Verdict:
+    """Check `student(panoptic [h, w]) -> [h, w]`: damage with a high mean IoU of things and a low PQ."""
+    truth = _true_maps()
+    try:
+        damaged = torch.stack([torch.as_tensor(student(codes.clone())) for codes in truth])
+    except NotImplementedError:
+        return Verdict(None, NOT_ATTEMPTED)
+    if damaged.shape != truth.shape or damaged.dtype != truth.dtype:
+        told = f"the map should be int64, {list(truth.shape[1:])}"
+        got = f"got {damaged.dtype}, {list(damaged.shape[1:])}"
+        return Verdict(False, f"Not yet: {told}; {got}. Hint: Change numbers, not the size.")
+    classes = len(CLASS_NAMES)
+    labels = damaged // 1000
+    if not ((damaged == 0) | ((labels > 0) & (labels < classes))).all():
+        return Verdict(
+            False,
+            "Not yet: every number should be 1000 * class + k. Hint: k has three digits, and the classes "
+            f"are 1 to {classes - 1}; 0 is void.",
+        )
+    matrix = confusion_matrix(labels, truth // 1000, classes)
+    there = [label for label in THINGS if matrix[label].any()]
+    iou = float(iou_per_class(matrix)[there].mean())
+    pq = float(panoptic_quality(panoptic_counts(damaged, truth, classes), stuff=STUFF).things.pq)
+    told = f"mean IoU {iou:.2f}, PQ {pq:.2f}"
+    if iou > LEAST_MEAN_IOU and pq < HIGHEST_PQ:
+        return Verdict(True, f"Passed: on 4 scenes the things have {told}.")
+    if iou <= LEAST_MEAN_IOU:
+        hint = "Keep the class of nearly every pixel: change the numbers of the objects only."
+    else:
+        hint = "Which segments no longer match? PQ counts those, not the pixels."
+    return Verdict(
+        False,
+        f"Not yet: on 4 scenes the things have {told}; they should have a mean IoU above {LEAST_MEAN_IOU} "
+        f"and a PQ below {HIGHEST_PQ}. Hint: {hint}",
+    )
