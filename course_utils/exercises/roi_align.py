@@ -5,9 +5,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from course_utils.exercises.checking import Case, Verdict, check
+from course_utils.exercises.checking import NOT_ATTEMPTED, Case, Verdict, check
+from course_utils.exercises.predictions import Answer, compare
+from course_utils.ops.boxes import box_iou
 from course_utils.ops.roi import roi_align
 
+GOAL = 0.84  # mean IoU; RoIPool as it is reaches 0.70, the best boxes for each stride 0.846
 BINS = torch.tensor([[1.0, 1.0, 3.0, 3.0], [0.8, 1.3, 3.6, 2.9], [1.2, 0.6, 4.4, 3.3]])
 FEATURES = torch.tensor(
     [
@@ -120,22 +123,86 @@ def check_align_one_bin(student: Callable) -> Verdict:
     return check(student, _one_bin, cases)
 
 
-def _gradient(part: Tensor, height: int, width: int) -> Tensor:
-    cells = torch.zeros(height, width, requires_grad=True)
-    return torch.autograd.grad(_one_bin(cells, part), cells)[0]
+MISTAKES = (
+    Answer(
+        "the mistake behind crop A",
+        2,
+        "Compare both values with what they should be, 206.4 and 276.8: how do the two differences compare?",
+    ),
+    Answer(
+        "the mistake behind crop B",
+        4,
+        "The two values lie further apart than 70.4, as if the box were wider. Which sides does it have?",
+    ),
+    Answer(
+        "the mistake behind crop C",
+        1,
+        "The two values are about right, but one is too low and one too high: in which cells does such a box "
+        "begin and end?",
+    ),
+    Answer(
+        "the mistake behind crop D",
+        5,
+        "The left value is twice 206.4, and the right one comes from outside the map.",
+    ),
+)
 
 
-def check_gradient_of_one_bin(student: Callable) -> Verdict:
-    """Check `student(part [4], height, width) -> [height, width]`: the gradient of one bin's value."""
-    hints = (
-        "The four sampling points are the centres of four cells, and each of these cells gets 1/4. "
-        "Subtract 0.5 from x and y to get their indices.",
-        "Each sampling point contributes 1/4 of its four bilinear weights; where points share a cell, add "
-        "their contributions. Rows are y, columns are x.",
-        "x1, y1 and x2, y2 are opposite corners; this bin is wider than it is high.",
-    )
-    cases = [
-        Case(f"{_name(part)} on a feature map of 4 x 5 cells", (part, 4, 5), hint)
-        for part, hint in zip(BINS, hints, strict=True)
-    ]
-    return check(student, _gradient, cases)
+def crops_to_diagnose() -> dict[str, list[float]]:
+    """The left and the right bin of the face's box on the slope, by four calls with one mistake each."""
+    slope = (32 * (torch.arange(15, dtype=torch.float64) + 0.5)).repeat(1, 1, 20, 1)
+    box = torch.tensor([[171.2, 81.6, 312.0, 273.6]], dtype=torch.float64)
+    calls = {
+        "A": (box, 1 / 32, False),
+        "B": (box[:, [1, 0, 3, 2]], 1 / 32, True),
+        "C": ((box / 32).round() * 32, 1 / 32, True),
+        "D": (box, 1 / 16, True),
+    }
+    return {
+        name: roi_align(slope, [boxes], 2, scale, 2, aligned)[0, 0, 0].tolist()
+        for name, (boxes, scale, aligned) in calls.items()
+    }
+
+
+def check_diagnosis(student: Callable) -> Verdict:
+    """Check `student() -> four numbers`: the mistake behind each crop of `crops_to_diagnose`."""
+    return compare(student, MISTAKES, tolerance=0.0)
+
+
+def overlap_of_cropped(boxes: Tensor, given: Tensor, stride: int) -> float:
+    """The mean IoU of `boxes` with the whole cells that RoIPool crops when it is given other boxes."""
+    corners = (given.to(boxes) / stride + 0.5).floor()
+    cropped = torch.cat([corners[:, :2], corners[:, 2:].maximum(corners[:, :2]) + 1], dim=1)
+    return box_iou(boxes, cropped * stride).diagonal().mean().item()
+
+
+def check_boxes_for_roi_pool(student: Callable) -> Verdict:
+    """Check `student(boxes [n, 4], stride) -> [n, 4]`: boxes for which RoIPool crops what it should."""
+    generator = torch.Generator().manual_seed(0)
+    corner, size = torch.rand(2, 1000, 2, generator=generator, dtype=torch.float64)
+    boxes = torch.cat([400 * corner, 400 * corner + 32 + 200 * size], dim=1)
+    scores = []
+    for stride in (8, 16, 32):
+        try:
+            given = torch.as_tensor(student(boxes.clone(), stride))
+        except NotImplementedError:
+            return Verdict(None, NOT_ATTEMPTED)
+        except Exception as error:
+            hint = "boxes [n, 4] and the stride come in, boxes [n, 4] in pixels go out."
+            reason = f"your function raised {type(error).__name__}: {error}"
+            return Verdict(False, f"Not yet: for stride {stride}, {reason}. Hint: {hint}")
+        if given.shape != boxes.shape:
+            shapes = f"expected shape {list(boxes.shape)}, got {list(given.shape)}"
+            hint = "Return one box for each box, in pixels."
+            return Verdict(False, f"Not yet: for stride {stride}, {shapes}. Hint: {hint}")
+        scores.append(overlap_of_cropped(boxes, given, stride))
+    score = sum(scores) / len(scores)
+    found = " ".join(f"{value:.3f}" for value in scores)
+    if not score >= GOAL:
+        hint = "By how much does RoIPool move the right and the bottom edge on average? Section 2 says it."
+        return Verdict(
+            False,
+            f"Not yet: the mean IoU should be at least {GOAL}, got {score:.3f} "
+            f"({found} at strides 8, 16 and 32). Hint: {hint}",
+        )
+    return Verdict(True, f"Passed: mean IoU {score:.3f} ({found} at strides 8, 16 and 32).")

@@ -1,42 +1,44 @@
 """The exercises of 05_upsampling."""
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate, max_unpool2d
+from torch.nn.functional import avg_pool2d, interpolate, max_unpool2d
 
-from course_utils.exercises.checking import Case, Verdict, check
+from course_utils.data.photos import photo
+from course_utils.exercises.checking import NOT_ATTEMPTED, Case, Verdict, check
+from course_utils.exercises.predictions import Answer, compare
 
 FOUR = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+PREDICTIONS = (
+    Answer(
+        "the difference (a)",
+        4.0,
+        "The output pixels are at -0.25, 0.25, 0.75 and 1.25. Write down the four values.",
+    ),
+    Answer(
+        "the number of pixels (b)",
+        2.0,
+        "The outputs on either side of the border are at a quarter and at three quarters of the way from 1 "
+        "to 6. Which of the eight outputs are between 1 and 6?",
+    ),
+    Answer(
+        "the distance (c)",
+        7.5,
+        "With align_corners=True the centre of the first pixel is at output position 0. Where is it when it "
+        "covers 224 / 14 = 16 output pixels?",
+    ),
+    Answer("the mean (d)", 1 / 16, "How many of the 4 x 4 pixels of a block are not 0?"),
+)
 WIDE = torch.tensor([[1.0, 5.0, 2.0], [7.0, 0.0, 3.0]])
+LESS = 0.3  # grey levels by which the error must be smaller than that of bicubic upsampling
 
 
-def _repeat(image: Tensor, factor: int) -> Tensor:
-    return image.repeat_interleave(factor, dim=0).repeat_interleave(factor, dim=1)
-
-
-def check_repeat_pixels(student: Callable) -> Verdict:
-    """Check `student(image [h, w], factor) -> larger [h * factor, w * factor]`: nearest neighbour."""
-    cases = [
-        Case(
-            "the lecture's 2 x 2 image and factor 2",
-            (FOUR, 2),
-            "The first two rows are 1 1 2 2, the last two are 3 3 4 4.",
-        ),
-        Case(
-            "an image of 2 x 3 pixels and factor 3",
-            (WIDE, 3),
-            "Use the argument `factor`, not the number 2.",
-        ),
-        Case("a factor of 1", (WIDE, 1), "The output equals the input."),
-        Case(
-            "a single pixel and factor 2",
-            (FOUR[:1, :1], 2),
-            "The output is 2 x 2, with the same number four times.",
-        ),
-    ]
-    return check(student, _repeat, cases, [interpolate])
+def check_predictions(student: Callable) -> Verdict:
+    """Check `student() -> four numbers`: what upsampling does, predicted."""
+    return compare(student, PREDICTIONS, tolerance=1e-3)
 
 
 def _linear_matrix(inputs: int, outputs: int) -> Tensor:
@@ -154,3 +156,50 @@ def check_enlarge_labels(student: Callable) -> Verdict:
         ),
     ]
     return check(student, _label_map, cases)
+
+
+@cache
+def _photos() -> Tensor:
+    """Parts of four photos, 224 x 224; other parts than those of the notebook, and mirrored."""
+    corners = {
+        "chelsea": (60, 200),
+        "astronaut": (90, 60),
+        "coffee": (120, 250),
+        "camera": (150, 110),
+    }
+    parts = [
+        photo(name).sample.image[:, y : y + 224, x : x + 224].flip(2)
+        for name, (y, x) in corners.items()
+    ]
+    return torch.stack(parts)
+
+
+def _error(enlarged: Tensor) -> float:
+    """The mean over the photos of the root mean square difference, in grey levels."""
+    difference = enlarged.clamp(0, 1) - _photos()
+    return 255 * difference.square().mean(dim=(1, 2, 3)).sqrt().mean().item()
+
+
+def check_enlarge_photo(student: Callable) -> Verdict:
+    """Check `student(small [n, 3, 56, 56]) -> photos [n, 3, 224, 224]`: closer than bicubic upsampling."""
+    small = avg_pool2d(_photos(), 4)
+    bicubic = _error(interpolate(small, scale_factor=4, mode="bicubic"))
+    try:
+        got = torch.as_tensor(student(small.clone())).detach()
+    except NotImplementedError:
+        return Verdict(None, NOT_ATTEMPTED)
+    except Exception as error:
+        reason = f"your function raised {type(error).__name__}: {error}"
+        hint = "Photos [n, 3, 56, 56] come in, photos [n, 3, 224, 224] go out."
+        return Verdict(False, f"Not yet: {reason}. Hint: {hint}")
+    if got.shape != _photos().shape:
+        shapes = f"expected shape {list(_photos().shape)}, got {list(got.shape)}"
+        return Verdict(False, f"Not yet: {shapes}. Hint: 56 pixels become 224, a factor of 4.")
+    error = _error(got)
+    if not error <= bicubic - LESS:
+        return Verdict(
+            False,
+            f"Not yet: the error should be at most {bicubic - LESS:.2f} grey levels, got {error:.2f} "
+            f"(bicubic: {bicubic:.2f}). Hint: average your result over blocks of 4 x 4. Is it the input?",
+        )
+    return Verdict(True, f"Passed: {error:.2f} grey levels, bicubic {bicubic:.2f}.")
