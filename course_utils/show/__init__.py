@@ -1,6 +1,6 @@
 """Floor 6: what a student sees. Source code, figures, and widgets around them, all in one style."""
 
-from course_utils.show.boxes import plot_box_targets, plot_boxes, plot_keypoints, plot_matches
+from course_utils.show.boxes import plot_boxes, plot_matches
 from course_utils.show.curves import live_curve, plot_losses
 from course_utils.show.diagrams import plot_diagram, plot_feature_maps
 from course_utils.show.figures import figure
@@ -31,14 +31,12 @@ __all__ = [
     "figure",
     "instance_color",
     "live_curve",
-    "plot_box_targets",
     "plot_boxes",
     "plot_crops",
     "plot_diagram",
     "plot_feature_maps",
     "plot_grid",
     "plot_image",
-    "plot_keypoints",
     "plot_label_map",
     "plot_losses",
     "plot_masks",

@@ -169,17 +169,6 @@ def test_crops_stand_in_rows(count):
     plt.close(fig)
 
 
-def test_box_targets_point_from_proposal_to_object(ax):
-    proposals = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
-    targets = torch.tensor([[10.0, 20.0, 30.0, 25.0]])
-    show.plot_box_targets(proposals, targets, ax=ax)
-    center, width, height = ax.texts[:3]
-    assert (tuple(center.xyann), tuple(center.xy)) == ((5, 5), (20, 22.5))
-    assert (tuple(width.xyann), tuple(width.xy)) == ((10, 5), (15, 5))
-    assert (tuple(height.xyann), tuple(height.xy)) == ((5, 10), (5, 7.5))
-    assert texts(ax) == [f"tw {math.log(2):+.2f}\nth {math.log(0.5):+.2f}"]
-
-
 def test_grid_writes_every_number_in_its_square(ax):
     show.plot_grid(
         torch.tensor([[1.0, -2.5, float("nan")], [0.0, 4.0, float("inf")]]), ax=ax, format="{:.1f}"
@@ -204,15 +193,6 @@ def test_grid_of_classes_has_the_colours_of_the_classes(ax):
     assert to_hex(ax.images[0].get_array()[0, 1]).upper() == "#0072B2"
     assert {to_hex(ax.images[0].get_array()[0, k]) for k in (0, 2)} == {"#ffffff"}
     assert [text.get_color() for text in ax.texts] == ["black", "white", "black"]
-
-
-def test_keypoints_leave_out_absent_joints_and_dash_hidden_bones(ax):
-    keypoints = torch.zeros(1, 17, 3)
-    keypoints[0, :3] = torch.tensor([[1.0, 2.0, 2.0], [3.0, 4.0, 2.0], [5.0, 6.0, 1.0]])
-    show.plot_keypoints(keypoints, [(0, 1), (1, 2), (2, 3)], ax=ax)
-    assert [line.get_xydata().tolist() for line in ax.lines] == [[[1, 2], [3, 4]], [[3, 4], [5, 6]]]
-    assert [line.get_linestyle() for line in ax.lines] == ["-", "--"]
-    assert [len(joints.get_offsets()) for joints in ax.collections] == [1, 2]
 
 
 @pytest.mark.usefixtures("as_student")
@@ -259,25 +239,9 @@ def test_keypoints_leave_out_absent_joints_and_dash_hidden_bones(ax):
             "columns: ",
         ),
         (
-            lambda: show.plot_box_targets(torch.ones(2, 4), torch.ones(1, 4)),
-            ValueError,
-            "ground_truth: ",
-        ),
-        (
-            lambda: show.plot_box_targets(torch.ones(1, 4), torch.ones(1, 4)),
-            ValueError,
-            "proposals: .*width",
-        ),
-        (
             lambda: show.plot_grid(torch.zeros(3)),
             ValueError,
             r"matrix: expected shape \[h, w\], got \[3\]",
-        ),
-        (lambda: show.plot_keypoints(torch.zeros(1, 5, 3), []), ValueError, "keypoints: "),
-        (
-            lambda: show.plot_keypoints(torch.zeros(1, 17, 3), [(0, 17)]),
-            ValueError,
-            "skeleton: .*17",
         ),
         (lambda: show.figure("a figure", "text"), TypeError, "fig_or_ax: .*got str"),
     ],
