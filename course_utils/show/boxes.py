@@ -1,4 +1,4 @@
-"""Plots of boxes, of proposals matched with ground truth, and of keypoints."""
+"""Plots of boxes and of proposals matched with ground truth."""
 
 from collections.abc import Sequence
 
@@ -53,7 +53,7 @@ def plot_boxes(
     Returns:
         The axes.
 
-    >>> import matplotlib.pyplot as plt
+    >>> import torch, matplotlib.pyplot as plt
     >>> ax = plot_boxes(
     ...     torch.tensor([[0.0, 0.0, 4.0, 3.0]]), labels=["dog"], scores=torch.tensor([0.931])
     ... )
@@ -110,7 +110,7 @@ def plot_matches(
     Returns:
         The axes.
 
-    >>> import matplotlib.pyplot as plt
+    >>> import torch, matplotlib.pyplot as plt
     >>> ax = plot_matches(torch.tensor([[0.0, 0.0, 4.0, 3.0]]), torch.tensor([0]))
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
     ['1 positive', '0 neutral', '0 negative']
