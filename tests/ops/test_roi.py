@@ -139,7 +139,9 @@ def test_align_with_samples_of_any_distance(sampling_ratio, scale):
 
 @pytest.mark.parametrize("count", [2, 300], ids=["few rois", "many rois"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("operators", [(roi_pool, tv.roi_pool), (roi_align, tv.roi_align)], ids=str)
+@pytest.mark.parametrize(
+    "operators", [(roi_pool, tv.roi_pool), (roi_align, tv.roi_align)], ids=["roi_pool", "roi_align"]
+)
 def test_layouts_in_memory(operators, layout, count):
     input = LAYOUTS[layout](feature_map(2, 6, 30, 40))
     boxes = torch.rand(count, 4, generator=torch.Generator().manual_seed(1)).cumsum(1)

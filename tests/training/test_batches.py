@@ -154,7 +154,9 @@ def coco_folder(folder, **given):
 
 
 @pytest.mark.parametrize(
-    ("task", "missing"), [(detector_task, "masks"), (semantic_task, "semantic")], ids=str
+    ("task", "missing"),
+    [(detector_task, "masks"), (semantic_task, "semantic")],
+    ids=["detector", "semantic"],
 )
 def test_a_folder_without_what_the_task_learns_is_refused(tmp_path, task, missing):
     folder = coco_folder(tmp_path, segmentation=[])
