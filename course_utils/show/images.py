@@ -155,3 +155,29 @@ def plot_grid(
             verticalalignment="center",
         )
     return ax
+
+
+def plot_grids(matrices: Mapping[str, Tensor], format: str = "{:.2f}") -> Figure:
+    """Draw small matrices side by side, with squares of one size, each below its title.
+
+    Args:
+        matrices: `[h, w]`, by their titles.
+        format: as in `plot_grid`.
+
+    Returns:
+        The figure.
+
+    >>> import torch
+    >>> fig = plot_grids({"a": torch.eye(2), "b": torch.eye(3)})
+    >>> [ax.get_title(loc="left") for ax in fig.axes]
+    ['a', 'b']
+    >>> plt.close(fig)
+    """
+    widths = [matrix.shape[1] for matrix in matrices.values()]
+    total, highest = sum(widths) + 0.6 * len(widths), max(len(m) for m in matrices.values())
+    side = min(0.65, 4.2 / highest, 10.5 / total)  # of a square, in inches
+    size = side * total, side * highest + 0.5
+    fig, axes = plt.subplots(1, len(widths), figsize=size, width_ratios=widths, squeeze=False)
+    for ax, (title, matrix) in zip(axes[0], matrices.items(), strict=True):
+        plot_grid(matrix, ax=ax, title=title, format=format)
+    return fig

@@ -36,6 +36,7 @@ SLIDE_TYPES = {"slide", "subslide", "fragment", "notes", "skip", "-"}
 MOST_CELLS, MOST_WORDS = 120, 2500
 LARGEST_FILE = 2_500_000
 LONGEST_CELL, USUAL_CELL = 25, 10
+MOST_HELPERS = 32  # lines of the second code cell besides imports, comments and docstrings
 FOLDERS = "home|root|tmp|usr|var|opt|mnt|srv|private|Users|content|Applications"
 UNSTABLE = {
     "an absolute path": re.compile(
@@ -285,6 +286,19 @@ def folds_what_prepares(notebook: NotebookNode, name: str) -> list[str]:
     ]
 
 
+def hides_little(notebook: NotebookNode, name: str) -> list[str]:
+    """The folded cell with the names that all sections share holds few helpers."""
+    tree = parsed(code_cells(notebook)[1].source)
+    lines = 0
+    for node in tree.body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        lines += node.end_lineno - node.lineno + 1
+        if isinstance(node, ast.FunctionDef) and ast.get_docstring(node):
+            lines -= node.body[0].end_lineno - node.body[0].lineno + 1
+    return [f"In [2] has {lines} lines of helpers"] if lines > MOST_HELPERS else []
+
+
 def shows_what_widgets_show(notebook: NotebookNode, name: str) -> list[str]:
     """A figure stands near each widget, below it, for readers who cannot move it."""
     cells, problems = code_cells(notebook), []
@@ -365,6 +379,7 @@ RULES: list[Rule] = [
     has_exercises,
     folds_what_prepares,
     shows_what_widgets_show,
+    hides_little,
     is_short,
     starts_at_any_section,
     keeps_what_widgets_read,
@@ -505,6 +520,11 @@ BROKEN: list[tuple[Rule, str, Callable[[NotebookNode], object]]] = [
         lambda n: n.cells[3].outputs[0].data.update({"image/png": noted_png()}),
     ),
     (folds_what_prepares, "open", lambda n: n.cells[1].metadata.pop("cellView")),
+    (
+        hides_little,
+        "long",
+        lambda n: code_cells(n)[1].update(source="x = 1\n" * (MOST_HELPERS + 1)),
+    ),
     (
         shows_what_widgets_show,
         "no figure",

@@ -249,3 +249,48 @@ def test_grid_of_classes_has_the_colours_of_the_classes(ax):
 def test_bad_input_is_named_and_leaves_no_figure(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_grids_side_by_side_have_squares_of_one_size():
+    fig = show.plot_grids({"wide": torch.ones(2, 5), "high": torch.ones(4, 2)}, format="{:.0f}")
+    assert [ax.get_title(loc="left") for ax in fig.axes] == ["wide", "high"]
+    assert [len(ax.texts) for ax in fig.axes] == [10, 8]
+    fig.canvas.draw()
+    sides = [ax.get_window_extent().width / columns for ax, columns in zip(fig.axes, (5, 2))]
+    assert abs(sides[0] - sides[1]) < 0.1 * sides[0]
+    plt.close(fig)
+
+
+def test_a_row_draws_maps_of_classes_and_images():
+    semantic = torch.tensor([[1, 2], [2, 2]])
+    fig = show.plot_row({"photo": torch.rand(3, 2, 4), "map": semantic}, width=5, names="abc")
+    photo, map_ = fig.axes
+    assert photo.images[0].get_array().shape[:2] == (2, 4) and fig.get_size_inches()[0] == 5
+    assert {text.get_text() for text in map_.texts} == {"b", "c"}
+    plt.close(fig)
+
+
+def test_segments_of_a_panoptic_map_have_names_and_colours_of_their_own(ax):
+    codes = torch.tensor([[2001, 2001, 2002, 2002], [6000, 6000, 0, 0]]).repeat_interleave(9, dim=0)
+    show.plot_panoptic(codes, ax=ax, title="two dogs")
+    assert set(texts(ax)) == {"dog 1", "dog 2", "grass", "void"}
+    assert len(set(show.segment_colors([2001, 2002, 6000]).values())) == 3
+    assert show.segment_colors([6000])[6000] == show.class_color(1, ["background", "grass"])
+    show.plot_panoptic(codes, ax=ax, names={2001: "Rex"})
+    assert "Rex" in texts(ax)
+
+
+def test_matched_segments_share_a_colour_and_missed_ones_are_named():
+    truth = torch.zeros(30, 60, dtype=torch.int64)
+    truth[:, :20], truth[:, 20:40], truth[:, 40:] = 1001, 2001, 6000
+    predicted = truth.clone()
+    predicted[:, :20], predicted[:, 20:40] = 1003, 4001
+    fig = show.plot_segment_pairs(torch.rand(3, 30, 60), predicted, truth, {1003: (1001, 0.75)})
+    _, left, right = fig.axes
+    assert set(texts(left)) == {"cat 3: 0.75", "person 1: no match", "grass"}
+    assert set(texts(right)) == {"cat 1", "dog 1: missed", "grass"}
+    color = {
+        t.get_text(): t.get_bbox_patch().get_facecolor() for ax in (left, right) for t in ax.texts
+    }
+    assert color["cat 3: 0.75"] == color["cat 1"] != color["dog 1: missed"]
+    plt.close(fig)
