@@ -29,8 +29,8 @@ run: env ## execute every notebook in order; pages in build/site/index.html
 	@$(PY) tools/run.py
 
 test: env ## all tests, then every notebook against its stored outputs, with one thread and with two
-	$(PY) -m pytest
-	OMP_NUM_THREADS=1 $(PY) -m pytest --nbval notebooks
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --nbval notebooks
 	OMP_NUM_THREADS=2 $(PY) -m pytest --nbval notebooks
 
 test-all: test ## ... and what takes long: every section alone, the browser, Colab's way; needs Chromium

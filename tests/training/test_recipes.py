@@ -292,7 +292,7 @@ def test_load_checkpoint(few, tmp_path, monkeypatch, as_student):
     loaded = load_checkpoint("unet")
     assert not loaded.training and scene_task().evaluate(loaded) == metrics
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), model.parameters()))
-    names = "fcn, unet, nuclei, faster_rcnn, mask_rcnn, panoptic_fpn, panoptic_unet"
+    names = ", ".join(RECIPES)
     with pytest.raises(ValueError, match=f"^name: expected one of {names}, or a file .* 'vgg'$"):
         load_checkpoint("vgg")
     with pytest.raises(FileNotFoundError, match=r"fcn\.json"):
