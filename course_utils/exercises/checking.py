@@ -72,6 +72,9 @@ class forbid(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+RIGHT = Verdict(True, "Passed: right on every input.")
+
+
 def _difference(got: Any, expected: Any, what: str = "the result") -> str | None:
     """How `got` differs from `expected`, in words, or None."""
     if isinstance(expected, tuple):
@@ -112,6 +115,34 @@ def _show(value: Any) -> str:
     return text if len(text) <= 120 else text[:117] + "..."
 
 
+def attempt(
+    call: Callable[[], Any], what: str, hint: str, forbidden: Sequence[Callable] = ()
+) -> Any | Verdict:
+    """The result of a student's function; or the verdict, if it is a stub or raises an error.
+
+    Args:
+        call: calls the function.
+        what: the input in words, for the message.
+        hint: for the message.
+        forbidden: as in `check`.
+
+    >>> attempt(lambda: 1 + 1, "nothing", "Add.")
+    2
+    >>> attempt(lambda: 1 / 0, "nothing", "Add.")
+    Not yet: for nothing, your function raised ZeroDivisionError: division by zero. Hint: Add.
+    """
+    try:
+        with forbid(*forbidden) if forbidden else nullcontext():
+            return call()
+    except ForbiddenCallError as error:
+        return Verdict(False, f"Not yet: for {what}, {error}. Hint: {hint}")
+    except Exception as error:
+        if type(error) is NotImplementedError and not error.args:  # torch's own has a message
+            return Verdict(None, NOT_ATTEMPTED)
+        reason = f"your function raised {type(error).__name__}: {error}"
+        return Verdict(False, f"Not yet: for {what}, {reason}. Hint: {hint}")
+
+
 def check(
     student: Callable,
     reference: Callable,
@@ -139,17 +170,10 @@ def check(
         copies = tuple(
             value.clone() if isinstance(value, Tensor) else value for value in case.arguments
         )
-        try:
-            with forbid(*forbidden) if forbidden else nullcontext():
-                got = student(*copies)
-        except ForbiddenCallError as error:
-            return Verdict(False, f"Not yet: for {case.what}, {error}. Hint: {case.hint}")
-        except Exception as error:
-            if type(error) is NotImplementedError and not error.args:  # torch's own has a message
-                return Verdict(None, NOT_ATTEMPTED)
-            reason = f"your function raised {type(error).__name__}: {error}"
-            return Verdict(False, f"Not yet: for {case.what}, {reason}. Hint: {case.hint}")
+        got = attempt(lambda: student(*copies), case.what, case.hint, forbidden)  # noqa: B023
+        if isinstance(got, Verdict):
+            return got
         difference = _difference(got, reference(*case.arguments))
         if difference:
             return Verdict(False, f"Not yet: for {case.what}, {difference}. Hint: {case.hint}")
-    return Verdict(True, "Passed: right on every input.")
+    return RIGHT

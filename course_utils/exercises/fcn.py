@@ -9,7 +9,8 @@ from torch.nn.functional import cross_entropy, interpolate, max_pool2d, nll_loss
 
 from course_utils.core import VOID
 from course_utils.data.scenes import CLASS_NAMES, Scenes, make_scenes
-from course_utils.exercises.checking import NOT_ATTEMPTED, Case, Verdict, check
+from course_utils.exercises.checking import Case, Verdict, attempt, check
+from course_utils.exercises.predictions import Answer, compare
 from course_utils.metrics.semantic import confusion_matrix, iou_per_class
 from course_utils.ops.conv_transpose import bilinear_transposed_convolve
 from course_utils.training.recipes import load_checkpoint
@@ -17,19 +18,25 @@ from course_utils.training.recipes import load_checkpoint
 SCORES = torch.tensor([[[2.0, 0.0, 1.0], [1.0, 1.0, 4.0]], [[1.0, 0.0, 3.0], [3.0, 1.0, -2.0]]])
 LABELS = torch.tensor([[0, 1, 1], [1, VOID, 0]])
 GOAL = 0.912  # mean IoU; the network as it is reaches 0.906, with the mirrored image 0.909
-CHANGES = {  # what doubled scores do, and why
-    "the mean IoU": (0, "The largest of the scores of a pixel is still the largest."),
-    "the probability of the best class": (1, "Doubling also doubles the lead of the best class."),
-    "the loss of a pixel that is right": (
+CHANGES = (  # what doubled scores do: 1 rises, -1 falls, 0 stays
+    Answer("the mean IoU (a)", 0, "The largest of the scores of a pixel is still the largest."),
+    Answer(
+        "the probability of the best class (b)",
+        1,
+        "Doubling also doubles the lead of the best class.",
+    ),
+    Answer(
+        "the loss of a pixel that is right (c)",
         -1,
         "Its loss is -log of the probability just asked for.",
     ),
-    "the loss of a pixel with equal scores": (0, "Twice zero is zero."),
-    "the loss of a pixel that is wrong": (
+    Answer("the loss of a pixel with equal scores (d)", 0, "Twice zero is zero."),
+    Answer(
+        "the loss of a pixel that is wrong (e)",
         1,
         "Compute it once: the scores are 2, 1, 0, then 4, 2, 0.",
     ),
-}
+)
 
 
 def _mean_loss(scores: Tensor, labels: Tensor) -> Tensor:
@@ -173,19 +180,7 @@ def check_wrong_near_borders(student: Callable) -> Verdict:
 
 def check_doubled_scores(student: Callable) -> Verdict:
     """Check `student() -> five numbers`: whether each of `CHANGES` rises (1), falls (-1) or stays (0)."""
-    try:
-        got = list(student())
-    except NotImplementedError:
-        return Verdict(None, NOT_ATTEMPTED)
-    except TypeError:
-        got = []
-    if len(got) != len(CHANGES):
-        hint = "Return (a, b, c, d, e): 1 for what rises, -1 for what falls, 0 for what stays."
-        return Verdict(False, f"Not yet: the result should be five numbers. Hint: {hint}")
-    for number, (what, (right, hint)) in zip(got, CHANGES.items(), strict=True):
-        if number != right:
-            return Verdict(False, f"Not yet: for {what}, expected another number. Hint: {hint}")
-    return Verdict(True, "Passed: right on every input.")
+    return compare(student, CHANGES, tolerance=0.0)
 
 
 @lru_cache(1)
@@ -199,15 +194,13 @@ def check_better_maps(student: Callable) -> Verdict:
     The network is the shipped one, the images are 40 scenes that nobody has trained with.
     """
     network, scenes = _network_and_scenes()
-    try:
-        with torch.no_grad():
-            maps = torch.as_tensor(student(network, scenes.images.clone()))
-    except NotImplementedError:
-        return Verdict(None, NOT_ATTEMPTED)
-    except Exception as error:
-        hint = "`network(images)` gives scores [b, 9, h, w]; return the number of the best class."
-        reason = f"your function raised {type(error).__name__}: {error}"
-        return Verdict(False, f"Not yet: for 40 scenes, {reason}. Hint: {hint}")
+    hint = "`network(images)` gives scores [b, 9, h, w]; return the number of the best class."
+    with torch.no_grad():
+        maps = attempt(
+            lambda: torch.as_tensor(student(network, scenes.images.clone())), "40 scenes", hint
+        )
+    if isinstance(maps, Verdict):
+        return maps
     if maps.shape != scenes.semantic.shape or maps.is_floating_point():
         wanted = f"whole numbers of shape {list(scenes.semantic.shape)}"
         hint = "Take the `argmax` over the classes at the end, after the average."

@@ -7,7 +7,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from course_utils.exercises.checking import NOT_ATTEMPTED, Case, Verdict, check
+from course_utils.exercises.checking import Case, Verdict, attempt, check
 from course_utils.exercises.predictions import Answer, compare
 from course_utils.metrics.average_precision import (
     average_precision,
@@ -179,10 +179,10 @@ def _iou_left(mask: Tensor) -> float:
 
 def check_lost_mask(student: Callable) -> Verdict:
     """Check `student() -> mask [h, w]`: one whole object that does not survive 28 x 28 bins."""
-    try:
-        mask = torch.as_tensor(student())
-    except NotImplementedError:
-        return Verdict(None, NOT_ATTEMPTED)
+    hint = "Return a boolean tensor [h, w]."
+    mask = attempt(lambda: torch.as_tensor(student()), "your mask", hint)
+    if isinstance(mask, Verdict):
+        return mask
     problem, hint = _problem(mask)
     if problem:
         return Verdict(False, f"Not yet: {problem}. Hint: {hint}")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from course_utils.core import VOID
-from course_utils.exercises.checking import NOT_ATTEMPTED, Case, Verdict, check
+from course_utils.exercises.checking import Case, Verdict, attempt, check
 from course_utils.ops.masks import masks_to_boxes
 
 
@@ -141,10 +141,9 @@ def check_twins(student: Callable) -> Verdict:
     another order makes no other answer. The fewest pixels that suffice are five, in one row: of all maps of
     up to four pixels, no two different ones agree in pixels and boxes.
     """
-    try:
-        answer = student()
-    except NotImplementedError:
-        return Verdict(None, NOT_ATTEMPTED)
+    answer = attempt(student, "your two maps", "return (first, second).")
+    if isinstance(answer, Verdict):
+        return answer
     hint = _twins_hint(answer)
     if hint:
         return Verdict(False, f"Not yet: {hint}")

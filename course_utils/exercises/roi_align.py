@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from course_utils.exercises.checking import NOT_ATTEMPTED, Case, Verdict, check
+from course_utils.exercises.checking import Case, Verdict, attempt, check
 from course_utils.exercises.predictions import Answer, compare
 from course_utils.ops.boxes import box_iou
 from course_utils.ops.roi import roi_align
@@ -183,14 +183,13 @@ def check_boxes_for_roi_pool(student: Callable) -> Verdict:
     boxes = torch.cat([400 * corner, 400 * corner + 32 + 200 * size], dim=1)
     scores = []
     for stride in (8, 16, 32):
-        try:
-            given = torch.as_tensor(student(boxes.clone(), stride))
-        except NotImplementedError:
-            return Verdict(None, NOT_ATTEMPTED)
-        except Exception as error:
-            hint = "boxes [n, 4] and the stride come in, boxes [n, 4] in pixels go out."
-            reason = f"your function raised {type(error).__name__}: {error}"
-            return Verdict(False, f"Not yet: for stride {stride}, {reason}. Hint: {hint}")
+        given = attempt(
+            lambda: torch.as_tensor(student(boxes.clone(), stride)),  # noqa: B023
+            f"stride {stride}",
+            "boxes [n, 4] and the stride come in, boxes [n, 4] in pixels go out.",
+        )
+        if isinstance(given, Verdict):
+            return given
         if given.shape != boxes.shape:
             shapes = f"expected shape {list(boxes.shape)}, got {list(given.shape)}"
             hint = "Return one box for each box, in pixels."

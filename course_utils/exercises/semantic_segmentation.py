@@ -10,7 +10,8 @@ from torch import Tensor
 
 from course_utils.core import VOID
 from course_utils.data.scenes import Scenes, make_scenes
-from course_utils.exercises.checking import NOT_ATTEMPTED, Case, Verdict, check
+from course_utils.exercises.checking import Case, Verdict, attempt, check
+from course_utils.exercises.predictions import Answer, compare
 from course_utils.metrics.semantic import confusion_matrix, mean_iou
 
 LABELS = torch.tensor([[0, 0, 0, 1], [0, 1, 1, 1], [2, 2, 1, 1]])
@@ -163,17 +164,23 @@ def check_loss_of_picture(student: Callable) -> Verdict:
     return check(student, _loss_of_picture, cases, forbidden=(F.cross_entropy,))
 
 
-CAUSES = (  # of the label maps A to D: the number of the cause, and a hint
-    (
+CAUSES = (
+    Answer(
+        "the cause of map A",
         3,
         "Lay the map over the truth: shapes and classes are right, but are they in the right place?",
     ),
-    (1, "Where are the wrong classes: inside the objects, or along the outlines of all of them?"),
-    (
+    Answer(
+        "the cause of map B",
+        1,
+        "Where are the wrong classes: inside the objects, or along the outlines of all of them?",
+    ),
+    Answer(
+        "the cause of map C",
         4,
         "Every region has the right shape. Which class number does each of them have instead of its own?",
     ),
-    (2, "How large is the smallest detail of this map, in pixels?"),
+    Answer("the cause of map D", 2, "How large is the smallest detail of this map, in pixels?"),
 )
 
 
@@ -194,20 +201,7 @@ def faulty_maps(semantic: Tensor) -> dict[str, Tensor]:
 
 def check_causes(student: Callable) -> Verdict:
     """Check `student() -> four numbers`: the cause of each of the four label maps of `faulty_maps`."""
-    try:
-        got = torch.as_tensor(student()).flatten().tolist()
-    except NotImplementedError:
-        return Verdict(None, NOT_ATTEMPTED)
-    except (TypeError, ValueError, RuntimeError):
-        got = []
-    if len(got) != len(CAUSES):
-        hint = "Return (a, b, c, d): for each of the maps A, B, C and D the number of its cause."
-        return Verdict(False, f"Not yet: the result should be four numbers. Hint: {hint}")
-    for letter, number, (right, hint) in zip("ABCD", got, CAUSES, strict=True):
-        if number != right:
-            wrong = f"map {letter} should have another cause than {number}"
-            return Verdict(False, f"Not yet: {wrong}. Hint: {hint}")
-    return Verdict(True, "Passed: right on every input.")
+    return compare(student, CAUSES, tolerance=0.0)
 
 
 GOAL = 0.5  # mean IoU; the network of the notebook has 0.43
@@ -230,17 +224,15 @@ def check_pixel_scores(student: Callable) -> Verdict:
     row, column = 20, 29
     window = (..., slice(row - REACH, row + REACH + 1), slice(column - REACH, column + REACH + 1))
     elsewhere[window] = scenes.images[window]
-    try:
-        with torch.no_grad():
-            scores, again = (
-                torch.as_tensor(student(images.clone())) for images in (scenes.images, elsewhere)
-            )
-    except NotImplementedError:
-        return Verdict(None, NOT_ATTEMPTED)
-    except Exception as error:
-        reason = f"your function raised {type(error).__name__}: {error}"
-        hint = "Images [20, 3, 48, 48] come in, with values from 0 to 1, and scores go out."
-        return Verdict(False, f"Not yet: {reason}. Hint: {hint}")
+    both = scenes.images, elsewhere
+    hint = "Images [20, 3, 48, 48] come in, with values from 0 to 1, and scores go out."
+    with torch.no_grad():
+        got = attempt(
+            lambda: [torch.as_tensor(student(images.clone())) for images in both], "20 scenes", hint
+        )
+    if isinstance(got, Verdict):
+        return got
+    scores, again = got
     expected = [len(scenes.images), classes, 48, 48]
     if list(scores.shape) != expected or not scores.isfinite().all():
         got = f"got shape {list(scores.shape)}"

@@ -11,7 +11,8 @@ from torch.nn.functional import pad
 from course_utils.core import data_path
 from course_utils.data.microscopy import label_components, nuclei, open_gaps
 from course_utils.data.weights import load_weights
-from course_utils.exercises.checking import NOT_ATTEMPTED, Case, Verdict, check
+from course_utils.exercises.checking import Case, Verdict, attempt, check
+from course_utils.exercises.predictions import Answer, compare
 from course_utils.metrics.instances import match_instances
 from course_utils.models.tiles import mirror_pad
 from course_utils.training.microscopy import nuclei_unet, nucleus_probability
@@ -194,20 +195,12 @@ def check_prediction(student: Callable) -> Verdict:
         "Nuclei 1 and 2 together have 16 pixels, 12 of them are nucleus 1: what is the IoU?",
         "`open_gaps` removes pixels with another nucleus among their eight neighbours. What is left?",
     )
-    try:
-        got = list(student())
-    except NotImplementedError:
-        return Verdict(None, NOT_ATTEMPTED)
-    except TypeError:
-        got = []
-    if len(got) != len(right):
-        hint = "Return (components, matched components, components after open_gaps)."
-        return Verdict(False, f"Not yet: the result should be three numbers. Hint: {hint}")
     names = ("components", "matched components", "components after open_gaps")
-    for number, expected, name, hint in zip(got, right, names, hints, strict=True):
-        if number != expected:
-            return Verdict(False, f"Not yet: for the {name}, expected another number. Hint: {hint}")
-    return Verdict(True, "Passed: right on every input.")
+    answers = [
+        Answer(f"the number of {name}", *rest)
+        for name, *rest in zip(names, right, hints, strict=True)
+    ]
+    return compare(student, answers, tolerance=0.0)
 
 
 @lru_cache(1)
@@ -223,14 +216,14 @@ def check_separate_nuclei(student: Callable) -> Verdict:
     The probabilities are those of the shipped network for the held-out part.
     """
     probability, truth = _held_out_probability()
-    try:
-        found = torch.as_tensor(student(probability.clone()))
-    except NotImplementedError:
-        return Verdict(None, NOT_ATTEMPTED)
-    except Exception as error:
-        hint = "Probabilities [h, w] come in, numbers [h, w] go out: 0 for medium, 1, 2, ... for nuclei."
-        reason = f"your function raised {type(error).__name__}: {error}"
-        return Verdict(False, f"Not yet: for the held-out part, {reason}. Hint: {hint}")
+    hint = (
+        "Probabilities [h, w] come in, numbers [h, w] go out: 0 for medium, 1, 2, ... for nuclei."
+    )
+    found = attempt(
+        lambda: torch.as_tensor(student(probability.clone())), "the held-out part", hint
+    )
+    if isinstance(found, Verdict):
+        return found
     if found.shape != truth.shape or found.is_floating_point() or found.dtype == torch.bool:
         wanted = f"whole numbers of shape {list(truth.shape)}"
         hint = "0 is medium, and each nucleus has a number of its own."

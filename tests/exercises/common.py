@@ -51,6 +51,18 @@ class ExerciseTests:
         verdict = check(stub)
         assert verdict.passed is None and repr(verdict).startswith("Not attempted yet")
 
+    @pytest.mark.parametrize("error", [ZeroDivisionError("oh"), NotImplementedError("for int")])
+    def test_an_error_of_the_student_is_told(self, check, error):
+        def broken(*arguments):
+            raise error
+
+        verdict = check(broken)
+        assert verdict.passed is False and f"raised {type(error).__name__}" in verdict.message
+
+    def test_nothing_is_no_answer(self, check):
+        verdict = check(lambda *arguments: None)
+        assert verdict.passed is False and "Hint: " in verdict.message
+
     def test_a_wrong_solution_is_rejected_with_an_explanation(self, check, mistake):
         verdict = check(mistake)
         assert verdict.passed is False
