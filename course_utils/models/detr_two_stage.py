@@ -1,7 +1,6 @@
 """A DETR that converges sooner: its queries begin at the most promising tokens of the encoder."""
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
@@ -18,8 +17,8 @@ from course_utils.models.detr import (
     match_queries,
 )
 from course_utils.models.regions import Detections
+from course_utils.ops.losses import sigmoid_focal_loss
 
-ALPHA, GAMMA = 0.25, 2.0  # of the focal loss
 CLASS_WEIGHT = 2.0  # of the class loss and cost
 SIDE = 0.35  # of the box that each token begins with, relative to the image
 PRIOR = 0.02  # probability of a class before training
@@ -44,26 +43,18 @@ def set_loss(
     """
     with torch.no_grad():
         score = scores[image, :, labels - 1]  # [n, q]
-        present, absent = (_focal(score, torch.full_like(score, target)) for target in (1.0, 0.0))
+        present = sigmoid_focal_loss(score, torch.ones_like(score))
+        absent = sigmoid_focal_loss(score, torch.zeros_like(score))
         cost = box_cost(boxes[image], truth) + CLASS_WEIGHT * (present - absent)
         query = match_queries(cost, image)
     found = query >= 0
     image, query = image[found], query[found]
     target = torch.zeros_like(scores)
     target[image, query, labels[found] - 1] = 1
-    loss = _focal(scores, target).sum(dim=(1, 2)) / image.bincount(minlength=len(scores)).clamp(
-        min=1
-    )
+    objects = image.bincount(minlength=len(scores)).clamp(min=1)
+    loss = sigmoid_focal_loss(scores, target).sum(dim=(1, 2)) / objects
     losses = box_losses(boxes[image, query], truth[found], image, len(scores))
     return {"class": CLASS_WEIGHT * loss.mean()} | losses
-
-
-def _focal(scores: Tensor, target: Tensor) -> Tensor:
-    """Binary cross-entropy of which confident answers count little; Lin et al., ICCV 2017."""
-    wrong = (scores.sigmoid() - target).abs()
-    balance = torch.where(target == 1, ALPHA, 1 - ALPHA)
-    loss = F.binary_cross_entropy_with_logits(scores, target, reduction="none")
-    return balance * wrong**GAMMA * loss
 
 
 class TwoStageDETR(DETR):
