@@ -130,3 +130,18 @@ def test_two_stages_start_at_tokens_of_the_image() -> None:
     mask, _ = detr.token_places((8, 8), (64, 64), sizes)
     assert (scores[0][~mask[0]] == detr_two_stage.NEVER).all()
     assert (scores[0][mask[0]] > -100).all()
+
+
+def test_the_set_loss_is_that_of_transformers() -> None:
+    """Pairs and losses of `HungarianMatcher` and `ImageLoss` in transformers 5.23, for the same numbers.
+
+    There "no object" is the last class; the box losses have no weights yet.
+    """
+    scores, boxes = torch.randn(2, 6, 5), torch.rand(2, 6, 4) * 0.4 + 0.3
+    image, labels = torch.tensor([0, 0, 1, 1]), torch.tensor([1, 3, 2, 2])
+    truth = torch.cat([torch.rand(2, 4) * 0.4 + 0.3 for _ in range(2)])
+    assert detr.match_objects(scores, boxes, image, labels, truth).tolist() == [2, 3, 4, 2]
+    losses = detr.set_loss(scores, boxes, image, labels, truth)
+    assert_close(losses["class"], torch.tensor(2.1304038))
+    assert_close(losses["l1"] / 5, torch.tensor(0.2950693))
+    assert_close(losses["giou"] / 2, torch.tensor(0.5227883))
