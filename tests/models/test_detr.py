@@ -145,3 +145,30 @@ def test_the_set_loss_is_that_of_transformers() -> None:
     assert_close(losses["class"], torch.tensor(2.1304038))
     assert_close(losses["l1"] / 5, torch.tensor(0.2950693))
     assert_close(losses["giou"] / 2, torch.tensor(0.5227883))
+
+
+def sure(classes: int, *columns: int) -> torch.Tensor:
+    """Scores of one image: query k is sure of the class in its column; [1, queries, classes]."""
+    scores = torch.full((1, len(columns), classes), -9.0)
+    scores[0, range(len(columns)), columns] = 9.0
+    return scores
+
+
+def test_between_equal_boxes_the_class_decides() -> None:
+    boxes = torch.tensor([0.5, 0.5, 0.2, 0.4]).expand(1, 4, 4)
+    image, labels, truth = torch.zeros(3, dtype=torch.int64), torch.tensor([2, 4, 1]), boxes[0, :3]
+    scores = sure(5, 1, 0, 4, 2)  # class 0 is "no object"
+    assert detr.match_objects(scores, boxes, image, labels, truth).tolist() == [3, 2, 0]
+    assert detr.set_loss(scores, boxes, image, labels, truth)["class"] < 1e-6
+    assert detr.set_loss(sure(5, 1, 3, 4, 2), boxes, image, labels, truth)["class"] > 0.1
+
+
+def test_two_stages_match_by_class_and_have_no_column_for_no_object() -> None:
+    boxes = torch.tensor([0.5, 0.5, 0.2, 0.4]).expand(1, 4, 4)
+    image, labels, truth = torch.zeros(3, dtype=torch.int64), torch.tensor([2, 4, 1]), boxes[0, :3]
+    scores = sure(4, 0, 2, 3, 1)
+    scores[0, 1] = -9.0  # sure of nothing
+    assert detr_two_stage.set_loss(scores, boxes, image, labels, truth)["class"] < 1e-6
+    wrong = detr_two_stage.set_loss(sure(4, 0, 2, 3, 1), boxes, image, labels, truth)["class"]
+    # One class too many: 2 (weight) x .75 x p^2 x -log(1 - p) with a logit of 9, for three objects.
+    assert_close(wrong, torch.tensor(2 * 0.75 * 9.0 / 3), rtol=1e-3, atol=0)
